@@ -1,0 +1,301 @@
+//! SyncIngest: stores pushes in groups, so that a hundred tills that push one sale each share an fsync.
+//!
+//! The one actor whose message carries data; the till keeps them until the answer. The transaction belongs to
+//! the actor, so a client that hangs up cancels nothing. Never here: judging events (see `velox_protocol`).
+
+use crate::Deps;
+use crate::handles::{AskError, ChildRef, Identity};
+use crate::message::{TracedHandler, Worker, answer};
+use crate::metrics::Outcome;
+use crate::outbox_pump::{OutboxPump, Wake};
+use crate::supervised;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Message, ResponseActFuture, WrapFuture};
+use std::any::Any;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use velox_protocol::catalogue::{self, Entity};
+use velox_store::{Error, IngestOutcome, NewPush, PushOutcome};
+
+/// Most events of one transaction: beyond it a group gains nothing and its memory grows.
+const GROUP_EVENTS: usize = 2_000;
+/// Attempts at a group that met another transaction.
+const CONFLICT_ATTEMPTS: u32 = 5;
+/// Longest wait for an answer; the till repeats then.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// Other pods are told of work at most this often: every notification is a transaction of its own.
+const NOTIFY_PERIOD: Duration = Duration::from_millis(50);
+
+/// Why a push was not answered with outcomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IngestError {
+    /// Nothing was stored, or the outcome is unknown: the same push may come again.
+    #[error("the push was not stored or its outcome is unknown")]
+    Unavailable,
+    /// Too much is under way.
+    #[error("too many pushes are under way")]
+    Overloaded,
+}
+
+/// A push to be stored.
+pub struct Push {
+    /// Its events.
+    pub push: NewPush,
+    /// The request's share of the node's memory, given back when the push is done.
+    pub permit: Box<dyn Any + Send>,
+}
+
+impl Message for Push {
+    type Result = Result<PushOutcome, IngestError>;
+}
+
+/// One of the writers.
+pub struct SyncIngest {
+    me: Identity,
+    deps: Deps,
+    pump: ChildRef<OutboxPump>,
+    waiting: VecDeque<Waiting>,
+    writing: bool,
+    notified: Option<Instant>,
+    unannounced: BTreeSet<Entity>,
+}
+
+struct Waiting {
+    push: NewPush,
+    answer: oneshot::Sender<Result<PushOutcome, IngestError>>,
+    _permit: Box<dyn Any + Send>,
+}
+
+impl SyncIngest {
+    /// A writer that wakes the pump after each commit.
+    pub fn new(me: &Identity, deps: Deps, pump: ChildRef<OutboxPump>) -> Self {
+        SyncIngest {
+            me: me.clone(),
+            deps,
+            pump,
+            waiting: VecDeque::new(),
+            writing: false,
+            notified: None,
+            unannounced: BTreeSet::new(),
+        }
+    }
+
+    /// Takes whatever waits, up to the bound, and writes it. A lone push never waits for company.
+    fn write_next(&mut self, ctx: &mut Context<Self>) {
+        if self.writing || self.waiting.is_empty() {
+            return;
+        }
+        let mut group = Vec::new();
+        let mut events = 0;
+        while let Some(next) = self.waiting.front() {
+            events += next.push.events.len();
+            if events > GROUP_EVENTS && !group.is_empty() {
+                break;
+            }
+            group.extend(self.waiting.pop_front());
+        }
+        self.writing = true;
+        let (pushes, askers): (Vec<NewPush>, Vec<_>) =
+            group.into_iter().map(|w| (w.push, (w.answer, w._permit))).unzip();
+        let deps = self.deps.clone();
+        let write = async move {
+            let outcomes = write_group(&deps, &pushes).await;
+            let stored = stored_entities(&pushes, &outcomes);
+            for ((asker, _), outcome) in askers.into_iter().zip(outcomes) {
+                // A client that hung up needs no answer; its events are stored all the same.
+                let _ = asker.send(outcome);
+            }
+            stored
+        };
+        ctx.spawn(write.into_actor(self).map(|stored, me, ctx| {
+            me.writing = false;
+            me.announce(stored, ctx);
+            me.write_next(ctx);
+        }));
+    }
+
+    fn announce(&mut self, stored: BTreeSet<Entity>, ctx: &mut Context<Self>) {
+        if stored.is_empty() {
+            return;
+        }
+        // Full or restarting: the pump looks by itself then.
+        let _ = self.pump.try_tell(Wake { entities: stored.clone() });
+        self.unannounced.extend(stored);
+        match self.notified {
+            Some(_) => {}
+            None => {
+                self.notified = Some(Instant::now());
+                ctx.run_later(NOTIFY_PERIOD, |me, ctx| me.notify(ctx));
+            }
+        }
+    }
+
+    fn notify(&mut self, ctx: &mut Context<Self>) {
+        self.notified = None;
+        let names: Vec<&str> =
+            std::mem::take(&mut self.unannounced).iter().map(|entity| entity.name()).collect();
+        let names = format!("{}:{}", self.deps.pod, names.join(","));
+        let store = self.deps.store.clone();
+        let notify = async move {
+            if let Err(error) = store.notify_outbox(&names).await {
+                tracing::debug!(%error, "other pods were not told; they poll");
+            }
+        };
+        ctx.spawn(notify.into_actor(self));
+    }
+}
+
+supervised!(SyncIngest);
+
+impl Actor for SyncIngest {
+    type Context = Context<Self>;
+}
+
+impl Worker for SyncIngest {
+    fn identity(&self) -> &Identity {
+        &self.me
+    }
+}
+
+impl TracedHandler<Push> for SyncIngest {
+    const SPAN: &'static str = "sync_ingest.commit";
+
+    fn receive(
+        &mut self,
+        msg: Push,
+        ctx: &mut Context<Self>,
+    ) -> ResponseActFuture<Self, <Push as Message>::Result> {
+        if msg.push.events.is_empty() {
+            return answer(Ok(Vec::new()));
+        }
+        let (asker, outcome) = oneshot::channel();
+        self.waiting.push_back(Waiting { push: msg.push, answer: asker, _permit: msg.permit });
+        self.write_next(ctx);
+        Box::pin(async move { outcome.await.unwrap_or(Err(IngestError::Unavailable)) }.into_actor(self))
+    }
+
+    fn injected(_: crate::fault::InjectedFault) -> Option<<Push as Message>::Result> {
+        Some(Err(IngestError::Unavailable))
+    }
+}
+
+/// Writes a group; where its data are refused, push by push, so that one push's fault is its own.
+async fn write_group(deps: &Deps, pushes: &[NewPush]) -> Vec<Result<PushOutcome, IngestError>> {
+    match write(deps, pushes).await {
+        Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+        Err(Error::Data(error)) if pushes.len() > 1 => {
+            tracing::warn!(%error, pushes = pushes.len(), "a group was refused; its pushes are stored one by one");
+            let mut outcomes = Vec::with_capacity(pushes.len());
+            for push in pushes {
+                let alone = write(deps, std::slice::from_ref(push)).await;
+                outcomes.push(alone.map_err(refused).map(|mut one| one.pop().unwrap_or_default()));
+            }
+            outcomes
+        }
+        Err(error) => {
+            let refusal = refused(error);
+            pushes.iter().map(|_| Err(refusal)).collect()
+        }
+    }
+}
+
+fn refused(error: Error) -> IngestError {
+    tracing::error!(error = &error as &dyn std::error::Error, "a push was not stored");
+    IngestError::Unavailable
+}
+
+/// One transaction, tried again where it met another one.
+async fn write(deps: &Deps, pushes: &[NewPush]) -> Result<Vec<PushOutcome>, Error> {
+    let mut attempt = 1;
+    loop {
+        let started = Instant::now();
+        match deps.store.ingest(pushes).await {
+            Ok(outcomes) => {
+                let metrics = &deps.metrics;
+                metrics.ingest_commits.inc();
+                metrics.ingest_group_pushes.observe(pushes.len() as f64);
+                metrics.ingest_commit_seconds.observe(started.elapsed().as_secs_f64());
+                count(deps, &outcomes);
+                return Ok(outcomes);
+            }
+            Err(error @ Error::Conflict(_)) if attempt < CONFLICT_ATTEMPTS => {
+                tracing::debug!(%error, attempt, "a group met another transaction");
+                let jitter = rand::random::<f64>() * 0.02;
+                tokio::time::sleep(Duration::from_secs_f64(jitter * f64::from(attempt))).await;
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn count(deps: &Deps, outcomes: &[PushOutcome]) {
+    let (mut new, mut duplicate, mut other) = (0, 0, 0);
+    for outcome in outcomes.iter().flatten() {
+        match outcome {
+            IngestOutcome::New { .. } => new += 1,
+            IngestOutcome::Duplicate => duplicate += 1,
+            IngestOutcome::OtherContent => other += 1,
+        }
+    }
+    for (name, count) in [("new", new), ("duplicate", duplicate), ("other_content", other)] {
+        if count > 0 {
+            deps.metrics.ingest_events.get_or_create(&Outcome { outcome: name.to_owned() }).inc_by(count);
+        }
+    }
+}
+
+fn stored_entities(pushes: &[NewPush], outcomes: &[Result<PushOutcome, IngestError>]) -> BTreeSet<Entity> {
+    let stored =
+        pushes.iter().zip(outcomes).filter_map(|(push, outcome)| Some((push, outcome.as_ref().ok()?)));
+    stored
+        .flat_map(|(push, outcome)| push.events.iter().zip(outcome))
+        .filter(|(_, outcome)| matches!(outcome, IngestOutcome::New { .. }))
+        .map(|(new, _)| catalogue::entity(&new.event.event_type))
+        .collect()
+}
+
+/// The way into ingest: the least busy of its writers.
+#[derive(Clone)]
+pub struct Ingest {
+    writers: Arc<Vec<(ChildRef<SyncIngest>, AtomicUsize)>>,
+}
+
+/// Counts a push as under way until it is dropped, also when the client hangs up.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Ingest {
+    /// Over these writers.
+    pub fn new(writers: Vec<ChildRef<SyncIngest>>) -> Self {
+        Ingest {
+            writers: Arc::new(writers.into_iter().map(|writer| (writer, AtomicUsize::new(0))).collect()),
+        }
+    }
+
+    /// Stores a push and answers after the commit.
+    ///
+    /// # Errors
+    /// [`IngestError`]; in both cases the same push may come again.
+    pub async fn push(&self, push: NewPush, permit: Box<dyn Any + Send>) -> Result<PushOutcome, IngestError> {
+        let Some((writer, load)) = self.writers.iter().min_by_key(|(_, load)| load.load(Ordering::Relaxed))
+        else {
+            return Err(IngestError::Unavailable);
+        };
+        load.fetch_add(1, Ordering::Relaxed);
+        let _under_way = UnderWay(load);
+        match writer.ask(Push { push, permit }, ANSWER_LIMIT).await {
+            Ok(outcome) => outcome,
+            Err(AskError::Full) => Err(IngestError::Overloaded),
+            Err(AskError::Restarting | AskError::Lost | AskError::Timeout) => Err(IngestError::Unavailable),
+        }
+    }
+}

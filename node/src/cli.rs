@@ -1,0 +1,111 @@
+//! The command line: tables for people by default, `--json` for machines; exit 0 fine, 1 found something or
+//! failed, 2 usage.
+//!
+//! Commands take the same configuration as `serve` and work beside a running node. To add one: 1. a module with
+//! its arguments and `run`, 2. a variant of [`Command`].
+
+mod config;
+mod demo;
+mod device;
+mod output;
+mod serve;
+mod store;
+mod verify;
+
+use crate::config::{Config, Overrides};
+use crate::lifecycle::Database;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// An offline-first point-of-sale node.
+#[derive(Debug, Parser)]
+#[command(name = "velox", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// Configuration file, instead of ./velox.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Machine-readable output
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    overrides: Overrides,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node until it is told to end
+    Serve(serve::Serve),
+    /// Play a shop's day on a node of its own and show the figures
+    Demo(demo::Demo),
+    /// Shops of this node
+    Store(store::Store),
+    /// Tills of a shop
+    Device(device::Device),
+    /// Look for what must not be: the invariants, read off the tables
+    Verify(verify::Verify),
+    /// Print the API description
+    Openapi,
+    /// The configuration
+    Config(config::ConfigCommand),
+}
+
+/// What a command found.
+pub(crate) enum Outcome {
+    /// Nothing to complain of.
+    Fine,
+    /// Something that somebody should look at.
+    Found,
+}
+
+/// What every command is given.
+pub(crate) struct Context {
+    config: Config,
+    json: bool,
+}
+
+impl Context {
+    /// The configured database, migrated; close it at the end.
+    async fn database(&self) -> anyhow::Result<Database> {
+        let database = Database::attach(&self.config).await?;
+        match database.migrate().await {
+            Ok(()) => Ok(database),
+            Err(error) => {
+                database.close().await?;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Runs a command.
+#[expect(clippy::disallowed_methods, reason = "the process's environment enters here and nowhere else")]
+pub async fn run(cli: Cli) -> ExitCode {
+    let config = match Config::load(cli.config.as_deref(), std::env::vars(), &cli.overrides) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("velox: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let context = Context { config, json: cli.json };
+    let outcome = match cli.command {
+        Command::Serve(serve) => serve.run(context).await,
+        Command::Demo(demo) => demo.run(context).await,
+        Command::Store(store) => store.run(context).await,
+        Command::Device(device) => device.run(context).await,
+        Command::Verify(verify) => verify.run(context).await,
+        Command::Openapi => output::json(&crate::http::openapi::document()).map(|()| Outcome::Fine),
+        Command::Config(command) => command.run(&context),
+    };
+    match outcome {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::Found) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("velox: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}

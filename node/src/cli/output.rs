@@ -1,0 +1,25 @@
+//! Tables for people, JSON for machines.
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+/// Prints a value as JSON.
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// A table with these headings.
+pub(super) fn table(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED);
+    table.set_header(headings.to_vec());
+    table
+}
+
+/// A text from outside for a terminal: control characters are shown, not obeyed.
+pub(super) fn plain(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
+}

@@ -1,0 +1,91 @@
+//! `velox serve`.
+
+use super::{Context, Outcome};
+use crate::clock::SystemClock;
+use crate::lifecycle::{self, DRAIN, StartOptions};
+use crate::telemetry::Telemetry;
+use anyhow::bail;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long the last spans may take.
+const FLUSH: Duration = Duration::from_secs(2);
+/// Exit code of a node that was told twice to end.
+const TOLD_TWICE: i32 = 130;
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// Let testers inject faults by POST /chaos/faults
+    #[arg(long)]
+    chaos: bool,
+}
+
+impl Serve {
+    pub(super) async fn run(self, context: Context) -> anyhow::Result<Outcome> {
+        let telemetry = Telemetry::install(&context.config)?;
+        let ended = self.serve(&context).await;
+        if let Err(error) = &ended {
+            tracing::error!(error = format!("{error:#}"), "the node ends");
+        }
+        telemetry.shutdown(FLUSH);
+        ended.map(|()| Outcome::Fine)
+    }
+
+    async fn serve(&self, context: &Context) -> anyhow::Result<()> {
+        for warning in &context.config.warnings {
+            tracing::warn!(warning, "configuration");
+        }
+        // Before anything is started, so that an early signal ends the node in order too.
+        let mut signals = Signals::new()?;
+        let options = StartOptions { chaos: self.chaos, clock: Arc::new(SystemClock) };
+        let node = lifecycle::start(&context.config, options).await?;
+        println!("velox: serving http://{} (API description at /docs)", node.address);
+        if context.config.admin_key.is_none() {
+            println!("velox: the admin key is in {}", context.config.data_dir.join("admin.key").display());
+        }
+        let failed = node.failed();
+        let failure = tokio::select! {
+            () = signals.next() => None,
+            reason = failed => Some(reason),
+        };
+        match &failure {
+            None => tracing::info!("told to end"),
+            Some(reason) => tracing::error!(reason, "the supervisor tree gave up"),
+        }
+        tokio::select! {
+            stopped = tokio::time::timeout(DRAIN, node.stop()) => stopped??,
+            () = signals.next() => {
+                eprintln!("velox: told twice, ending at once");
+                std::process::exit(TOLD_TWICE);
+            }
+        }
+        match failure {
+            None => Ok(()),
+            Some(reason) => bail!("the supervisor tree gave up: {reason}"),
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

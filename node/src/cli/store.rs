@@ -1,0 +1,63 @@
+//! `velox store add|list`.
+
+use super::{Context, Outcome, output};
+use clap::Subcommand;
+use uuid::Uuid;
+
+/// Arguments of `store`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Store {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Register a shop, or give a known one a new name
+    Add {
+        /// Its name
+        name: String,
+        /// Its id; none: a new one
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
+    },
+    /// All shops
+    List,
+}
+
+impl Store {
+    pub(super) async fn run(self, context: Context) -> anyhow::Result<Outcome> {
+        let database = context.database().await?;
+        let done = self.on(&context, &database.store).await;
+        database.close().await?;
+        done.map(|()| Outcome::Fine)
+    }
+
+    async fn on(self, context: &Context, store: &velox_store::Store) -> anyhow::Result<()> {
+        let shops = match self.command {
+            Command::Add { name, id } => {
+                let name = name.trim();
+                anyhow::ensure!((1..=200).contains(&name.chars().count()), "a name has 1 to 200 characters");
+                let fresh = Uuid::from_bytes(rand::random());
+                let node_id = store.node_id(context.config.node_id.as_deref(), &fresh.to_string()).await?;
+                let id = id.unwrap_or_else(|| Uuid::from_bytes(rand::random()));
+                vec![store.create_store(id, name, &node_id).await?.store]
+            }
+            Command::List => store.stores().await?,
+        };
+        if context.json {
+            return output::json(&shops);
+        }
+        let mut table = output::table(&["store", "name", "home node", "registered"]);
+        for shop in shops {
+            table.add_row([
+                shop.store_id.to_string(),
+                output::plain(&shop.name),
+                shop.home_node.unwrap_or_default(),
+                shop.created_at.to_rfc3339(),
+            ]);
+        }
+        println!("{table}");
+        Ok(())
+    }
+}

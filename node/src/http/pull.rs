@@ -1,0 +1,152 @@
+//! `GET /sync/pull`: the log in order of arrival, by v1's checkpoint or by an opaque cursor.
+
+use super::auth::{Caller, StoreCaller};
+use super::error::Problem;
+use crate::app::AppState;
+use actix_web::{HttpResponse, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use velox_protocol::api::PullAnswer;
+use velox_protocol::event::normal_id;
+use velox_store::{PullPosition, PullRequest};
+
+/// Events of a page, as v1 answers.
+const V1_PAGE: i64 = 100;
+/// Most events of a page.
+const MAX_PAGE: i64 = 1_000;
+/// Types that a v1 till must not get: it would add any device's grant to its own.
+const NOT_FOR_V1: [&str; 5] = [
+    "StockQuotaGranted",
+    "StockQuotaTransferred",
+    "StockQuotaReclaimed",
+    "StoreDeclared",
+    "FiscalSeriesDeclared",
+];
+
+/// What is asked for.
+#[derive(Debug, Deserialize)]
+pub struct PullQuery {
+    store_id: Option<Uuid>,
+    device_id: Option<String>,
+    last_checkpoint: Option<i64>,
+    cursor_event_id: Option<String>,
+    cursor: Option<String>,
+    limit: Option<i64>,
+}
+
+/// What an opaque cursor holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cursor {
+    store: Uuid,
+    ms: i64,
+    id: String,
+}
+
+/// Reads a page.
+///
+/// # Errors
+/// 400 for a foreign cursor or a limit out of bounds, 401, 403, 503.
+pub async fn pull(
+    state: web::Data<AppState>,
+    caller: StoreCaller,
+    query: web::Query<PullQuery>,
+) -> Result<HttpResponse, Problem> {
+    let query = query.into_inner();
+    let store_id = caller.store(query.store_id)?;
+    let device_id = asking_device(&caller, query.device_id.as_deref()).await?;
+    let limit = query.limit.unwrap_or(V1_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::bad_request("INVALID_LIMIT", "limit must be 1 to 1000."));
+    }
+    let asked = match &query.cursor {
+        Some(cursor) => read_cursor(cursor, store_id)?,
+        None => v1_position(&query)?,
+    };
+    let v1 = query.cursor.is_none();
+    let after = match (&device_id, v1) {
+        (Some(device), true) => {
+            // A cursor beyond what this node has delivered is another node's: the older of the two counts.
+            let delivered = state.store.pull_position(store_id, device).await?;
+            asked.clone().zip(delivered).map(|(asked, delivered)| asked.min(delivered))
+        }
+        _ => asked.clone(),
+    };
+    let request = PullRequest {
+        store_id,
+        after,
+        without_device: device_id.clone(),
+        without_types: if v1 { NOT_FOR_V1.map(str::to_owned).to_vec() } else { Vec::new() },
+        limit,
+    };
+    let pulled = state.store.pull(&request).await?;
+    if let (Some(device), Some(end), true) = (&device_id, &pulled.end, v1)
+        && !pulled.events.is_empty()
+    {
+        state.store.set_pull_position(store_id, device, end).await?;
+    }
+    // An empty page repeats what was asked for.
+    let end = if pulled.events.is_empty() { asked } else { pulled.end };
+    let (ms, id) = match &end {
+        Some(end) => (end.received_at.timestamp_millis(), end.event_id.clone()),
+        None => (query.last_checkpoint.unwrap_or(0), String::new()),
+    };
+    let next_cursor = write_cursor(&Cursor { store: store_id, ms, id: id.clone() });
+    Ok(HttpResponse::Ok().json(PullAnswer {
+        events: pulled.events,
+        last_server_time: ms,
+        last_server_event_id: if id.is_empty() { Uuid::nil().to_string() } else { id },
+        next_cursor,
+        has_more: pulled.has_more,
+    }))
+}
+
+/// The device that is asked for, else the token's own.
+async fn asking_device(caller: &StoreCaller, named: Option<&str>) -> Result<Option<String>, Problem> {
+    match (named.filter(|id| !id.is_empty()), caller.caller()) {
+        (Some(named), _) => {
+            let device = normal_id(named);
+            caller.admit_device(&device).await?;
+            Ok(Some(device))
+        }
+        (None, Caller::Device { device_id, .. }) => Ok(Some(device_id.clone())),
+        (None, Caller::Jwt { .. } | Caller::Admin) => Ok(None),
+    }
+}
+
+fn v1_position(query: &PullQuery) -> Result<Option<PullPosition>, Problem> {
+    let ms = query.last_checkpoint.unwrap_or(0);
+    let event_id = query.cursor_event_id.as_deref().map(normal_id).unwrap_or_default();
+    if ms <= 0 && event_id.is_empty() {
+        return Ok(None);
+    }
+    position(ms, event_id)
+        .map(Some)
+        .ok_or_else(|| Problem::bad_request("INVALID_CHECKPOINT", "last_checkpoint is no time."))
+}
+
+fn position(ms: i64, event_id: String) -> Option<PullPosition> {
+    let received_at: DateTime<Utc> = DateTime::from_timestamp_millis(ms)?;
+    // Years beyond what the database can compare are nobody's cursor.
+    (0..=253_402_300_799_999).contains(&ms).then_some(PullPosition { received_at, event_id })
+}
+
+fn read_cursor(text: &str, store_id: Uuid) -> Result<Option<PullPosition>, Problem> {
+    let foreign = || Problem::bad_request("INVALID_CURSOR", "The cursor is none of this node and store.");
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| foreign())?;
+    let cursor: Cursor = serde_json::from_slice(&json).map_err(|_| foreign())?;
+    if cursor.store != store_id || cursor.id.contains('\0') {
+        return Err(foreign());
+    }
+    position(cursor.ms, cursor.id).map(Some).ok_or_else(foreign)
+}
+
+fn write_cursor(cursor: &Cursor) -> String {
+    // A struct of plain fields always serialises.
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(cursor).unwrap_or_default())
+}

@@ -1,0 +1,11 @@
+//! A Velox node: configuration, telemetry, the HTTP surface and the command line.
+//!
+//! Never here: SQL (see `velox_store`), decisions about events (see `velox_protocol`), actors.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod lifecycle;
+pub mod telemetry;

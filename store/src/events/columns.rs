@@ -1,0 +1,168 @@
+//! The one statement that stores a group: a column an array.
+
+use super::{NewEvent, NewPush};
+use crate::Error;
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// A group's rows, by column.
+#[derive(Default)]
+pub(super) struct Columns<'a> {
+    store_id: Vec<Uuid>,
+    event_id: Vec<&'a str>,
+    device_id: Vec<&'a str>,
+    seq: Vec<Option<i64>>,
+    event_type: Vec<&'a str>,
+    version: Vec<i32>,
+    payload: Vec<&'a str>,
+    payload_hash: Vec<&'a [u8]>,
+    sent_hash: Vec<Option<&'a [u8]>>,
+    delta_payload: Vec<Option<&'a str>>,
+    vector_clock: Vec<Option<String>>,
+    causal_dependencies: Vec<Option<String>>,
+    causal_digest: Vec<Option<&'a str>>,
+    request_id: Vec<Option<&'a str>>,
+    actor_user_id: Vec<Option<&'a str>>,
+    actor_role: Vec<Option<&'a str>>,
+    created_at: Vec<DateTime<Utc>>,
+    origin_node: Vec<Option<&'a str>>,
+    trace_parent: Vec<Option<&'a str>>,
+    links: Links<'a>,
+}
+
+/// Ids of the group's events that absorb: a smaller event under one of them absorbs the new one.
+#[derive(Default)]
+struct Links<'a> {
+    store_id: Vec<Uuid>,
+    id: Vec<Uuid>,
+    kind: Vec<i16>,
+    event_id: Vec<&'a str>,
+    device_id: Vec<&'a str>,
+    created_at: Vec<DateTime<Utc>>,
+}
+
+/// One answered row: an event that is new, or one that is absorbed.
+pub(super) struct Answered {
+    pub(super) store_id: Uuid,
+    pub(super) event_id: String,
+    pub(super) absorbed: bool,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn add(&mut self, push: &'a NewPush, new: &'a NewEvent) {
+        let event = &new.event;
+        self.store_id.push(event.store_id);
+        self.event_id.push(&event.event_id);
+        self.device_id.push(&event.device_id);
+        self.seq.push(event.seq);
+        self.event_type.push(&event.event_type);
+        self.version.push(event.version);
+        self.payload.push(&event.payload);
+        self.payload_hash.push(&event.payload_hash);
+        self.sent_hash.push(event.sent_hash.as_ref().map(|hash| hash.as_slice()));
+        self.delta_payload.push(event.delta_payload.as_deref());
+        self.vector_clock.push(event.vector_clock.as_ref().map(json));
+        let dependencies = &event.causal_dependencies;
+        self.causal_dependencies.push((!dependencies.is_empty()).then(|| json(dependencies)));
+        self.causal_digest.push(event.causal_digest.as_deref());
+        self.request_id.push(event.request_id.as_deref());
+        self.actor_user_id.push(event.actor_user_id.as_deref());
+        self.actor_role.push(event.actor_role.as_deref());
+        self.created_at.push(event.created_at);
+        self.origin_node.push(push.origin_node.as_deref());
+        self.trace_parent.push(push.trace_parent.as_deref());
+        for link in new.links.iter().filter(|link| link.kind.absorbs()) {
+            self.links.store_id.push(event.store_id);
+            self.links.id.push(link.id);
+            self.links.kind.push(link.kind as i16);
+            self.links.event_id.push(&event.event_id);
+            self.links.device_id.push(&event.device_id);
+            self.links.created_at.push(event.created_at);
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Maps with text keys and lists of texts always serialise.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Inserts what is new with its outbox entries. `received_at` is cut, not rounded: a rounded one could lie in
+/// the future of a reader. Whether an event is absorbed is judged against what is projected so far.
+pub(super) async fn insert(
+    pool: &PgPool,
+    c: &Columns<'_>,
+    types: &[&str],
+    priorities: &[i16],
+    entities: &[&str],
+) -> Result<Vec<Answered>, Error> {
+    let answered = sqlx::query_as!(
+        Answered,
+        r#"
+        WITH new AS (
+            INSERT INTO events (store_id, event_id, device_id, seq, type, version, payload, payload_hash, sent_hash,
+                delta_payload, vector_clock, causal_dependencies, causal_digest, request_id, actor_user_id,
+                actor_role, created_at, origin_node, trace_parent, received_at)
+            SELECT store_id, event_id, device_id, seq, type, version, payload::json, payload_hash, sent_hash,
+                delta_payload::json, vector_clock::jsonb, causal_dependencies::jsonb, causal_digest, request_id,
+                actor_user_id, actor_role, created_at, origin_node, trace_parent,
+                date_trunc('milliseconds', now())
+            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int8[], $5::text[], $6::int4[], $7::text[],
+                $8::bytea[], $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
+                $15::text[], $16::text[], $17::timestamptz[], $18::text[], $19::text[])
+                AS e(store_id, event_id, device_id, seq, type, version, payload, payload_hash, sent_hash,
+                    delta_payload, vector_clock, causal_dependencies, causal_digest, request_id, actor_user_id,
+                    actor_role, created_at, origin_node, trace_parent)
+            ON CONFLICT DO NOTHING
+            RETURNING store_id, event_id, type, received_at, trace_parent
+        ), queued AS (
+            INSERT INTO outbox_entries (store_id, event_id, event_type, target, entity, priority, created_at,
+                trace_parent)
+            SELECT new.store_id, new.event_id, new.type, 'projection', t.entity, t.priority, new.received_at,
+                new.trace_parent
+            FROM new JOIN unnest($20::text[], $21::int2[], $22::text[]) AS t(type, priority, entity) USING (type)
+        )
+        SELECT store_id AS "store_id!", event_id AS "event_id!", false AS "absorbed!" FROM new
+        UNION ALL
+        SELECT n.store_id, n.event_id, true
+        FROM unnest($23::uuid[], $24::uuid[], $25::int2[], $26::text[], $27::text[], $28::timestamptz[])
+            AS n(store_id, id, kind, event_id, device_id, created_at)
+        WHERE EXISTS (SELECT 1 FROM links l
+            WHERE l.store_id = n.store_id AND l.id = n.id AND l.kind = n.kind
+                AND (l.created_at, l.device_id, l.event_id)
+                    < (n.created_at, n.device_id COLLATE "C", n.event_id COLLATE "C"))
+        "#,
+        &c.store_id,
+        &c.event_id as &[&str],
+        &c.device_id as &[&str],
+        &c.seq as &[Option<i64>],
+        &c.event_type as &[&str],
+        &c.version,
+        &c.payload as &[&str],
+        &c.payload_hash as &[&[u8]],
+        &c.sent_hash as &[Option<&[u8]>],
+        &c.delta_payload as &[Option<&str>],
+        &c.vector_clock as &[Option<String>],
+        &c.causal_dependencies as &[Option<String>],
+        &c.causal_digest as &[Option<&str>],
+        &c.request_id as &[Option<&str>],
+        &c.actor_user_id as &[Option<&str>],
+        &c.actor_role as &[Option<&str>],
+        &c.created_at,
+        &c.origin_node as &[Option<&str>],
+        &c.trace_parent as &[Option<&str>],
+        types as &[&str],
+        priorities,
+        entities as &[&str],
+        &c.links.store_id,
+        &c.links.id,
+        &c.links.kind,
+        &c.links.event_id as &[&str],
+        &c.links.device_id as &[&str],
+        &c.links.created_at,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(answered)
+}

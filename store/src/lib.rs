@@ -1,0 +1,109 @@
+//! Every SQL statement of the system: one module a table family. Nobody else writes SQL.
+//!
+//! Never here: decisions about events (see `velox_protocol`), timers, HTTP.
+//!
+//! To add a query: 1. a method of [`Store`] in the module of its table, with `query!` so that it is checked,
+//! 2. `./dev prepare`, 3. a test that owns a database (see [`testing`]).
+
+mod devices;
+pub mod embedded;
+mod error;
+mod events;
+mod health;
+mod outbox;
+mod projections;
+mod pull;
+mod reads;
+mod stores;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod verify;
+
+pub use devices::{DeviceRow, PullPosition, TokenHash};
+pub use error::Error;
+pub use events::{IngestOutcome, NewEvent, NewPush, PushOutcome};
+pub use health::Readiness;
+pub use outbox::{Claim, Entry, OutboxCounts, RetryPolicy};
+pub use projections::{BatchReport, ProjectionFailure};
+pub use pull::{PullRequest, Pulled};
+pub use reads::*;
+pub use stores::{CreatedStore, StoreRow};
+pub use verify::Finding;
+
+/// How to reach a database: parsed from a `postgres://` URL.
+pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use std::time::Duration;
+
+/// The migrations, in order; forward only.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+
+/// Connections for ingest: two writers and a spare for the one that is being replaced.
+const INGEST_CONNECTIONS: u32 = 3;
+/// Connections for projectors: one an entity would be more than two cores can feed.
+const PROJECTION_CONNECTIONS: u32 = 4;
+/// How long a caller waits for a free connection before it is told that the database is not available.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// `application_name` of ingest connections: the bound of a pull is read from their open transactions.
+pub(crate) const INGEST_APPLICATION: &str = "velox-ingest";
+/// `application_name` of projector connections, which never insert events.
+pub(crate) const PROJECTION_APPLICATION: &str = "velox-projection";
+
+/// The database of one node, shared by its pods. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+    ingest: PgPool,
+    projection: PgPool,
+}
+
+impl Store {
+    /// Opens the pools; connections are made when they are needed. `max_connections` counts all pools.
+    pub fn new(options: PgConnectOptions, max_connections: u32) -> Self {
+        let options = options.options([
+            ("statement_timeout", "30s"),
+            ("lock_timeout", "15s"),
+            ("idle_in_transaction_session_timeout", "60s"),
+            ("timezone", "UTC"),
+        ]);
+        let general = max_connections.saturating_sub(INGEST_CONNECTIONS + PROJECTION_CONNECTIONS).max(2);
+        let pool = |application: &str, extra: &[(&str, &str)], size: u32| {
+            let options = options.clone().application_name(application).options(extra.iter().copied());
+            PgPoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .idle_timeout(Duration::from_secs(300))
+                .test_before_acquire(false)
+                .connect_lazy_with(options)
+        };
+        // A statement that was planned on an empty table would keep its plan; and a projection that a crash
+        // loses comes back with its outbox entry, so it need not wait for the disk.
+        let projecting = [("plan_cache_mode", "force_custom_plan"), ("synchronous_commit", "off")];
+        Store {
+            pool: pool("velox", &[], general),
+            ingest: pool(INGEST_APPLICATION, &[], INGEST_CONNECTIONS),
+            projection: pool(PROJECTION_APPLICATION, &projecting, PROJECTION_CONNECTIONS),
+        }
+    }
+
+    /// Applies the migrations; of several pods at once one does, the others wait.
+    ///
+    /// # Errors
+    /// [`Error::Migrate`], also where the database is newer than this program.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        // The pool's statement time-out is for requests; a migration may take longer.
+        let mut connection = self.pool.acquire().await?;
+        sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
+        let migrated = MIGRATOR.run(&mut *connection).await;
+        sqlx::query("RESET statement_timeout").execute(&mut *connection).await?;
+        Ok(migrated?)
+    }
+
+    /// Closes the pools once their connections have come back.
+    pub async fn close(&self) {
+        self.projection.close().await;
+        self.ingest.close().await;
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,187 @@
+//! From claimed entries to rows of the read tables, in the claiming transaction.
+//!
+//! A batch is read once and written once: one statement a table, whatever its size. Never here: what stands
+//! (see `velox_protocol::standing`), or when a projection is tried again.
+
+mod closure;
+mod diff;
+mod exceptions;
+mod registers;
+mod standing;
+mod stock;
+mod write;
+
+use crate::outbox::{Claim, Entry};
+use crate::{Error, Store};
+use exceptions::Noted;
+use sqlx::PgConnection;
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+use velox_protocol::catalogue;
+use velox_protocol::clock::Key;
+use velox_protocol::json::Json;
+use velox_protocol::payload::{FieldWrites, Payload};
+use velox_protocol::standing::Linked;
+
+/// What a batch did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BatchReport {
+    /// Entries that are done.
+    pub done: usize,
+    /// Of those the ones whose event makes no row and never will as it is.
+    pub failed: Vec<ProjectionFailure>,
+}
+
+/// An event whose meaning is unclear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectionFailure {
+    /// The shop.
+    pub store_id: Uuid,
+    /// The event.
+    pub event_id: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Classes of advisory locks: two pods that project events of one store in one family take turns.
+#[derive(Debug, Clone, Copy)]
+#[repr(i32)]
+enum Family {
+    Linked = 0x5645_0001,
+    Product = 0x5645_0002,
+    Customer = 0x5645_0003,
+    Session = 0x5645_0004,
+}
+
+/// A batch, sorted by what its events make.
+#[derive(Default)]
+struct Sorted<'a> {
+    linked: BTreeMap<Uuid, Vec<Linked>>,
+    products: Vec<(&'a Entry, FieldWrites)>,
+    customers: Vec<(&'a Entry, FieldWrites)>,
+    sessions: Vec<(&'a Entry, FieldWrites)>,
+    noted: Vec<Noted>,
+}
+
+impl Claim {
+    /// Projects all entries and commits.
+    ///
+    /// # Errors
+    /// The database's; then nothing is written and the entries are pending as before.
+    #[tracing::instrument(name = "db.project", level = "debug", skip_all, fields(entries = self.entries.len()))]
+    pub async fn project(mut self) -> Result<BatchReport, Error> {
+        let connection = &mut *self.transaction;
+        let sorted = sort(&self.entries);
+        let failed = sorted.noted.iter().filter_map(Noted::failure).collect();
+        if !sorted.linked.is_empty() {
+            lock(connection, Family::Linked, sorted.linked.keys().copied().collect()).await?;
+            standing::project(connection, sorted.linked).await?;
+        }
+        let stores =
+            |writes: &[(&Entry, FieldWrites)]| writes.iter().map(|(entry, _)| entry.store_id).collect();
+        if !sorted.products.is_empty() {
+            lock(connection, Family::Product, stores(&sorted.products)).await?;
+            registers::products(connection, &sorted.products).await?;
+        }
+        if !sorted.customers.is_empty() {
+            lock(connection, Family::Customer, stores(&sorted.customers)).await?;
+            registers::customers(connection, &sorted.customers).await?;
+        }
+        if !sorted.sessions.is_empty() {
+            lock(connection, Family::Session, stores(&sorted.sessions)).await?;
+            registers::sessions(connection, &sorted.sessions).await?;
+        }
+        exceptions::note(connection, &sorted.noted).await?;
+        self.transaction.commit().await?;
+        Ok(BatchReport { done: self.entries.len(), failed })
+    }
+}
+
+fn sort(entries: &[Entry]) -> Sorted<'_> {
+    let mut sorted = Sorted::default();
+    for entry in entries {
+        match read(entry) {
+            Ok(None) => sorted.noted.push(Noted::skipped(entry)),
+            Err(reason) => sorted.noted.push(Noted::failed(entry, reason)),
+            Ok(Some(Payload::Product(writes))) => sorted.products.push((entry, writes)),
+            Ok(Some(Payload::Customer(writes))) => sorted.customers.push((entry, writes)),
+            Ok(Some(Payload::Session(writes))) => sorted.sessions.push((entry, writes)),
+            Ok(Some(payload)) => {
+                sorted.linked.entry(entry.store_id).or_default().push(linked(entry, payload));
+            }
+        }
+    }
+    sorted
+}
+
+/// The payload's meaning; `None`: of a type or version that this program does not project.
+fn read(entry: &Entry) -> Result<Option<Payload>, String> {
+    if !catalogue::is_projected(&entry.event_type, entry.version) {
+        return Ok(None);
+    }
+    let json = Json::parse(&entry.payload).map_err(|error| error.to_string())?;
+    Payload::read(&entry.event_type, &json).map(Some)
+}
+
+fn linked(entry: &Entry, payload: Payload) -> Linked {
+    Linked {
+        key: Key {
+            created_at: entry.created_at,
+            device_id: entry.device_id.clone(),
+            event_id: entry.event_id.clone(),
+        },
+        request_id: entry.request_id.clone(),
+        actor: entry.actor_user_id.clone(),
+        payload,
+    }
+}
+
+/// Taken in one order, so that two batches never wait for each other in a circle; released by the commit.
+async fn lock(connection: &mut PgConnection, family: Family, stores: BTreeSet<Uuid>) -> Result<(), Error> {
+    let keys: Vec<i32> = stores
+        .into_iter()
+        .map(|store| i32::from_be_bytes(store.as_bytes()[12..].try_into().unwrap_or_default()))
+        .collect::<BTreeSet<i32>>()
+        .into_iter()
+        .collect();
+    sqlx::query!("SELECT pg_advisory_xact_lock($1, k) FROM unnest($2::int4[]) AS k", family as i32, &keys)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Puts projection entries of these events into the queue anew; those without an event or with an entry
+    /// are passed over. Answers how many were queued.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn requeue_projection(&self, store_id: Uuid, event_ids: &[String]) -> Result<u64, Error> {
+        let types: Vec<String> = sqlx::query_scalar!(
+            "SELECT DISTINCT type FROM events WHERE store_id = $1 AND event_id = ANY($2)",
+            store_id,
+            event_ids
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let entities: Vec<&str> = types.iter().map(|name| catalogue::entity(name).name()).collect();
+        let priorities: Vec<i16> = types.iter().map(|name| catalogue::priority(name)).collect();
+        let queued = sqlx::query!(
+            "INSERT INTO outbox_entries (store_id, event_id, event_type, target, entity, priority, created_at)
+             SELECT e.store_id, e.event_id, e.type, 'projection', t.entity, t.priority, now()
+             FROM events e JOIN unnest($3::text[], $4::text[], $5::int2[]) AS t(type, entity, priority) USING (type)
+             WHERE e.store_id = $1 AND e.event_id = ANY($2)
+             ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
+             SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL
+             WHERE outbox_entries.status <> 'pending'",
+            store_id,
+            event_ids,
+            &types,
+            &entities as &[&str],
+            &priorities
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(queued.rows_affected())
+    }
+}

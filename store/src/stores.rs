@@ -1,0 +1,107 @@
+//! Shops, and who this node is.
+
+use crate::{Error, Store};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// A shop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StoreRow {
+    /// The shop.
+    pub store_id: Uuid,
+    /// For people.
+    pub name: String,
+    /// The node that grants its escrow.
+    pub home_node: Option<String>,
+    /// When it was registered here.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The answer to a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedStore {
+    /// The shop as it stands.
+    pub store: StoreRow,
+    /// Whether it is new.
+    pub created: bool,
+}
+
+impl Store {
+    /// Who this node is: made at the first start and kept in the database, which all pods share.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] where another id is configured than the database holds.
+    pub async fn node_id(&self, configured: Option<&str>, fresh: &str) -> Result<String, Error> {
+        sqlx::query!(
+            "INSERT INTO node_identity (node_id) VALUES ($1) ON CONFLICT DO NOTHING",
+            configured.unwrap_or(fresh)
+        )
+        .execute(&self.pool)
+        .await?;
+        let node_id = sqlx::query_scalar!("SELECT node_id FROM node_identity").fetch_one(&self.pool).await?;
+        match configured {
+            Some(other) if other != node_id => Err(Error::Configuration(format!(
+                "VELOX_NODE_ID is {other}, but this database belongs to node {node_id}"
+            ))),
+            _ => Ok(node_id),
+        }
+    }
+
+    /// Registers a shop, or gives a known one its new name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn create_store(
+        &self,
+        store_id: Uuid,
+        name: &str,
+        home_node: &str,
+    ) -> Result<CreatedStore, Error> {
+        let row = sqlx::query!(
+            r#"INSERT INTO stores (store_id, name, home_node) VALUES ($1, $2, $3)
+               ON CONFLICT (store_id) DO UPDATE SET name = EXCLUDED.name
+               RETURNING store_id, name, home_node, created_at, (xmax = 0) AS "created!""#,
+            store_id,
+            name,
+            home_node
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let store = StoreRow {
+            store_id: row.store_id,
+            name: row.name,
+            home_node: row.home_node,
+            created_at: row.created_at,
+        };
+        Ok(CreatedStore { store, created: row.created })
+    }
+
+    /// All shops, by id.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn stores(&self) -> Result<Vec<StoreRow>, Error> {
+        let rows = sqlx::query_as!(
+            StoreRow,
+            "SELECT store_id, name, home_node, created_at FROM stores ORDER BY store_id"
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows)
+    }
+
+    /// Whether a shop is registered.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn store_exists(&self, store_id: Uuid) -> Result<bool, Error> {
+        let known = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM stores WHERE store_id = $1) AS "known!""#,
+            store_id
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(known)
+    }
+}
