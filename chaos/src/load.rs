@@ -138,10 +138,7 @@ pub(crate) async fn run(mut options: Options) -> Result<()> {
         (options.rounds, options.seconds) = (1, 1);
         options.max_events = options.max_events.min(10_000);
     }
-    let report = tokio::select! {
-        report = measure_all(&options) => report?,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-    };
+    let report = measure_all(&options).await?;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -200,7 +197,11 @@ async fn measure_beside(
         let mut bench = Bench::prepare(options, scratch.options(), node, seen_by_node).await?;
         bench.measure(options).await
     };
-    let measured = measured.await;
+    // Whoever interrupts gets a stopped node and no databases left behind, too.
+    let measured = tokio::select! {
+        measured = measured => measured,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
     scratch.drop().await?;
     measured
 }
@@ -252,6 +253,7 @@ impl<'a> Bench<'a> {
         let (mut lag, mut memory, mut unprojected) = (None, None, Vec::new());
         if let Some(node) = &mut self.node {
             progress("projection lag at light load");
+            self.tills[0].forget();
             let measured = node.lag(&mut self.tills[0], options.seconds).await?;
             lag = Some(LagReport::of(&measured));
             let loaded = node.memory()?;
@@ -266,9 +268,12 @@ impl<'a> Bench<'a> {
         let known = cell.goal().map_or(UNKNOWN_FLOOR, |goal| goal.known_floor.1) as usize;
         let events = (known * HEADROOM * options.seconds as usize).min(options.max_events);
         let pushes = events.div_ceil(cell.tills * cell.batch);
-        let tills = &mut self.tills[..cell.tills];
-        let lanes: Vec<Vec<Push>> =
-            tills.iter_mut().map(|till| (0..pushes).map(|_| till.push(cell.batch)).collect()).collect();
+        let lanes = self.tills[..cell.tills].iter_mut().map(|till| {
+            // A run ends by time, with pushes left over.
+            till.forget();
+            (0..pushes).map(|_| till.push(cell.batch)).collect()
+        });
+        let lanes: Vec<Vec<Push>> = lanes.collect();
         let limit = Duration::from_secs(options.seconds.into());
         let node = match &mut self.node {
             Some(node) => Some(node.run(&lanes, limit).await.context("the node")?),

@@ -111,6 +111,13 @@ impl Till {
         }
     }
 
+    /// Lets go of debts and sales that later events would refer to. For a till whose last pushes were made and
+    /// never sent: a payment of such a debt would wait for ever.
+    pub(crate) fn forget(&mut self) {
+        self.debts.clear();
+        self.unbooked = None;
+    }
+
     /// A push that opens the till's cash session.
     pub(crate) fn opening(&mut self) -> Push {
         let payload = format!(

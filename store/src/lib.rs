@@ -33,6 +33,7 @@ pub use verify::Finding;
 /// How to reach a database: parsed from a `postgres://` URL.
 pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
 
+use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use std::time::Duration;
 
@@ -75,6 +76,7 @@ impl Store {
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .idle_timeout(Duration::from_secs(300))
                 .test_before_acquire(false)
+                .after_connect(|connection, _| Box::pin(work_as_runtime(connection)))
                 .connect_lazy_with(options)
         };
         // A statement that was planned on an empty table would keep its plan; and a projection that a crash
@@ -95,8 +97,10 @@ impl Store {
         // The pool's statement time-out is for requests; a migration may take longer.
         let mut connection = self.pool.acquire().await?;
         sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
+        sqlx::query("SET ROLE NONE").execute(&mut *connection).await?;
         let migrated = MIGRATOR.run(&mut *connection).await;
         sqlx::query("RESET statement_timeout").execute(&mut *connection).await?;
+        work_as_runtime(&mut connection).await?;
         Ok(migrated?)
     }
 
@@ -106,4 +110,16 @@ impl Store {
         self.ingest.close().await;
         self.pool.close().await;
     }
+}
+
+/// Gives up the right to change events, where the migrations could make the role for it.
+async fn work_as_runtime(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT set_config('role', rolname, false) FROM pg_roles
+         WHERE rolname = 'velox_runtime' AND pg_has_role(current_user, oid, 'MEMBER')
+           AND to_regclass('events') IS NOT NULL AND has_table_privilege(oid, to_regclass('events'), 'INSERT')",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
