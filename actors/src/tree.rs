@@ -27,6 +27,8 @@ use velox_store::embedded::EmbeddedPostgres;
 const WRITERS: usize = 2;
 /// Messages that may wait for a writer: all tills of a large shop at once.
 const WRITER_MAILBOX: usize = 1_024;
+/// A projector that neither begins nor ends anything for so long hangs: four times a statement's own limit.
+const PROJECTOR_HANGS: Duration = Duration::from_secs(120);
 /// Wake-ups that may wait for the pump; one more is dropped, the poll looks anyway.
 const PUMP_MAILBOX: usize = 256;
 
@@ -89,7 +91,7 @@ fn projection(deps: &Deps, here: &ArbiterHandle) -> (ChildSpec, ChildRef<OutboxP
         let (spec, projector) = ChildSpec::worker(&name, Place::On(here.clone()), &faults, move |me, _| {
             Ok(Projector::new(me, deps.clone(), entity, suspects.clone()))
         });
-        children.push(spec);
+        children.push(spec.hang_limit(PROJECTOR_HANGS));
         projectors.insert(entity, projector);
     }
     let for_pump = deps.clone();

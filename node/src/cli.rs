@@ -9,6 +9,7 @@ mod demo;
 mod device;
 mod output;
 mod serve;
+mod signals;
 mod store;
 mod verify;
 
@@ -81,7 +82,6 @@ impl Context {
 }
 
 /// Runs a command.
-#[expect(clippy::disallowed_methods, reason = "the process's environment enters here and nowhere else")]
 pub async fn run(cli: Cli) -> ExitCode {
     let config = match Config::load(cli.config.as_deref(), std::env::vars(), &cli.overrides) {
         Ok(config) => config,

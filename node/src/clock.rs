@@ -1,6 +1,7 @@
-//! The system's clock: the one place where the node reads the time.
+//! The system's clock and its source of ids: the one place where the node reads the time or makes an id.
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 use velox_protocol::time::Clock;
 
 /// The time of the machine.
@@ -12,4 +13,9 @@ impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }
+}
+
+/// A new random id.
+pub fn fresh_id() -> Uuid {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid()
 }

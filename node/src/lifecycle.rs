@@ -3,6 +3,7 @@
 //! Two whole nodes fit in one process: nothing here is global. Never here: what a request does.
 
 use crate::app::AppState;
+use crate::clock::fresh_id;
 use crate::config::{Config, Secret};
 use crate::http;
 use crate::http::auth::{Auth, Credentials};
@@ -21,7 +22,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing_actix_web::TracingLogger;
-use uuid::Uuid;
 use velox_actors::fault::Faults;
 use velox_actors::metrics::Metrics;
 use velox_actors::tree::Node;
@@ -161,7 +161,7 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
     };
     let database = Database::open(config).await?;
     database.migrate().await?;
-    let fresh = Uuid::from_bytes(rand::random()).to_string();
+    let fresh = fresh_id().to_string();
     let node_id = database.store.node_id(config.node_id.as_deref(), &fresh).await?;
     let faults = if options.chaos { Faults::enabled(rand::random()) } else { Faults::disabled() };
     let metrics = Arc::new(Metrics::new());

@@ -2,7 +2,8 @@
 
 use crate::clock::VectorClock;
 use crate::event::{Rejection, Warning};
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// Most events of one push.
@@ -16,14 +17,21 @@ pub struct PushBody<'a> {
     /// The till.
     pub device_id: String,
     /// The till's software.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub client_version: Option<String>,
     /// Extensions that the client understands, such as `conflicts`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub accepts: Option<Vec<String>>,
     /// The events, as sent.
     #[serde(borrow)]
     pub events: Vec<&'a RawValue>,
+}
+
+/// A field that the push can do without: of another kind it counts as absent, since a till gives up the events of
+/// a push that is refused.
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
 }
 
 /// An accepted event.

@@ -120,6 +120,20 @@ pub enum WarningCode {
     ActorMismatch,
 }
 
+impl WarningCode {
+    /// As on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            WarningCode::ClockSkew => "CLOCK_SKEW",
+            WarningCode::UnknownType => "UNKNOWN_TYPE",
+            WarningCode::MalformedPayload => "MALFORMED_PAYLOAD",
+            WarningCode::HashUnusable => "HASH_UNUSABLE",
+            WarningCode::Absorbed => "ABSORBED",
+            WarningCode::ActorMismatch => "ACTOR_MISMATCH",
+        }
+    }
+}
+
 /// One remark about one event, in a push's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Warning {

@@ -84,7 +84,8 @@ impl Store {
         let projecting = [("plan_cache_mode", "force_custom_plan"), ("synchronous_commit", "off")];
         Store {
             pool: pool("velox", &[], general),
-            ingest: pool(INGEST_APPLICATION, &[], INGEST_CONNECTIONS),
+            // Whatever the server's default is: an answer comes after the disk has the events.
+            ingest: pool(INGEST_APPLICATION, &[("synchronous_commit", "on")], INGEST_CONNECTIONS),
             projection: pool(PROJECTION_APPLICATION, &projecting, PROJECTION_CONNECTIONS),
         }
     }

@@ -1,6 +1,7 @@
 //! `velox device add|revoke|list`.
 
 use super::{Context, Outcome, output};
+use crate::clock::fresh_id;
 use crate::http::auth::{new_device_token, token_hash};
 use clap::Subcommand;
 use serde_json::json;
@@ -53,7 +54,7 @@ impl Device {
     async fn on(self, context: &Context, db: &velox_store::Store) -> anyhow::Result<()> {
         match self.command {
             Command::Add { store, device } => {
-                let device = device.unwrap_or_else(|| Uuid::from_bytes(rand::random()).to_string());
+                let device = device.unwrap_or_else(|| fresh_id().to_string());
                 let device = normal_id(device.trim());
                 let sound = (1..=128).contains(&device.len()) && !device.chars().any(char::is_control);
                 anyhow::ensure!(sound, "a device id has 1 to 128 characters");

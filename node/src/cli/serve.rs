@@ -1,5 +1,6 @@
 //! `velox serve`.
 
+use super::signals::Signals;
 use super::{Context, Outcome};
 use crate::clock::SystemClock;
 use crate::lifecycle::{self, DRAIN, StartOptions};
@@ -7,7 +8,6 @@ use crate::telemetry::Telemetry;
 use anyhow::bail;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long the last spans may take.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -64,28 +64,6 @@ impl Serve {
         match failure {
             None => Ok(()),
             Some(reason) => bail!("the supervisor tree gave up: {reason}"),
-        }
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
         }
     }
 }

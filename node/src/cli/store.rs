@@ -1,6 +1,7 @@
 //! `velox store add|list`.
 
 use super::{Context, Outcome, output};
+use crate::clock::fresh_id;
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -38,9 +39,9 @@ impl Store {
             Command::Add { name, id } => {
                 let name = name.trim();
                 anyhow::ensure!((1..=200).contains(&name.chars().count()), "a name has 1 to 200 characters");
-                let fresh = Uuid::from_bytes(rand::random());
+                let fresh = fresh_id();
                 let node_id = store.node_id(context.config.node_id.as_deref(), &fresh.to_string()).await?;
-                let id = id.unwrap_or_else(|| Uuid::from_bytes(rand::random()));
+                let id = id.unwrap_or_else(fresh_id);
                 vec![store.create_store(id, name, &node_id).await?.store]
             }
             Command::List => store.stores().await?,

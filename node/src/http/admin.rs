@@ -4,6 +4,7 @@ use super::auth::{AdminOnly, new_device_token, token_hash};
 use super::body::read_json;
 use super::error::Problem;
 use crate::app::AppState;
+use crate::clock::fresh_id;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
@@ -50,7 +51,7 @@ pub async fn create_store(
     if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || name.contains('\0') {
         return Err(Problem::bad_request("INVALID_NAME", "name must have 1 to 200 characters."));
     }
-    let store_id = new.store_id.unwrap_or_else(|| Uuid::from_bytes(rand::random()));
+    let store_id = new.store_id.unwrap_or_else(fresh_id);
     let created = state.store.create_store(store_id, name, &state.node_id).await?;
     state.auth.devices().forget();
     let store = created.store;

@@ -60,6 +60,9 @@ pub async fn push(
     if caller.caller() == &Caller::Admin && !state.auth.devices().store_exists(store_id).await? {
         return Err(Problem::not_found("There is no such store."));
     }
+    let refusals = parsed.events.iter().filter_map(|event| event.as_ref().err());
+    let wrong_hashes = refusals.clone().filter(|r| r.code == RejectionCode::IntegrityError).count();
+    let refused = refusals.count();
     let (stored, batch) = split(parsed.events);
     let push = NewPush { events: batch, trace_parent: trace_parent(request.headers()), origin_node: None };
     let outcome = state.ingest.push(push, Box::new(permit)).await.map_err(|error| match error {
@@ -67,7 +70,7 @@ pub async fn push(
         IngestError::Overloaded => Problem::unavailable("OVERLOADED", RETRY_AFTER),
     })?;
     let answer = answer(&state, stored, outcome);
-    count(&state, &answer);
+    count(&state, &answer, refused, wrong_hashes);
     Ok(HttpResponse::Ok().json(answer))
 }
 
@@ -195,19 +198,13 @@ fn answer(state: &AppState, judged: Vec<Judged>, outcome: PushOutcome) -> PushAn
     answer
 }
 
-fn count(state: &AppState, answer: &PushAnswer) {
+fn count(state: &AppState, answer: &PushAnswer, refused: usize, wrong_hashes: usize) {
     let metrics = &state.metrics;
-    if !answer.rejected.is_empty() {
-        let label = Outcome { outcome: "rejected".to_owned() };
-        metrics.ingest_events.get_or_create(&label).inc_by(answer.rejected.len() as u64);
-    }
-    for rejection in &answer.rejected {
-        if rejection.code == RejectionCode::IntegrityError {
-            metrics.hash_mismatches.inc();
-        }
-    }
+    let label = Outcome { outcome: "rejected".to_owned() };
+    metrics.ingest_events.get_or_create(&label).inc_by(refused as u64);
+    metrics.hash_mismatches.inc_by(wrong_hashes as u64);
     for warning in &answer.warnings {
-        let label = Outcome { outcome: format!("{:?}", warning.code) };
+        let label = Outcome { outcome: warning.code.name().to_owned() };
         metrics.push_warnings.get_or_create(&label).inc();
     }
 }
