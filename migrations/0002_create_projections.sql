@@ -6,8 +6,6 @@ CREATE TABLE links (
     id         uuid NOT NULL,
     kind       smallint NOT NULL,
     event_id   varchar(255) COLLATE "C" NOT NULL,
-    created_at timestamptz(3) NOT NULL,
-    device_id  text COLLATE "C" NOT NULL,
     PRIMARY KEY (store_id, id, kind, event_id)
 );
 

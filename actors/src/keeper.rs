@@ -5,7 +5,11 @@ use crate::message::Worker;
 use crate::supervised;
 use actix::{Actor, ActorContext, AsyncContext, Context, WrapFuture, fut::ActorFutureExt};
 use std::sync::Arc;
+use std::time::Duration;
 use velox_store::embedded::EmbeddedPostgres;
+
+/// How often it looks for an injected fault: nobody sends it a message that could meet one.
+const STRIKE_PERIOD: Duration = Duration::from_millis(500);
 
 /// Watches over the postmaster for as long as the node runs.
 pub struct Keeper {
@@ -17,6 +21,16 @@ impl Keeper {
     /// A keeper of this postmaster.
     pub fn new(me: &Identity, postgres: Arc<EmbeddedPostgres>) -> Self {
         Keeper { me: me.clone(), postgres }
+    }
+
+    fn strike(&mut self, ctx: &mut Context<Self>) {
+        let me = self.me.clone();
+        let strike = async move {
+            if let Err(fault) = me.faults().strike(me.name()).await {
+                me.stats().note_error(&fault);
+            }
+        };
+        ctx.spawn(strike.into_actor(self));
     }
 }
 
@@ -30,6 +44,7 @@ impl Actor for Keeper {
         let watch = async move { postgres.watch().await }.into_actor(self);
         // It ends when the node stops the postmaster.
         ctx.spawn(watch.map(|_, _, ctx: &mut Context<Self>| ctx.stop()));
+        ctx.run_interval(STRIKE_PERIOD, Self::strike);
     }
 }
 

@@ -226,6 +226,8 @@ impl Work {
         batch: Vec<Suspect>,
         struck: &HashMap<String, InjectedFault>,
     ) -> Result<Projected, Error> {
+        // From here on each is suspected alone, while it is worked on.
+        self.suspects.set(Vec::new());
         let mut all = Projected { more: true, ..Projected::default() };
         for suspect in batch {
             if let Some(fault) = struck.get(&suspect.event_id) {

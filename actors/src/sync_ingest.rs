@@ -258,7 +258,7 @@ fn stored_entities(pushes: &[NewPush], outcomes: &[Result<PushOutcome, IngestErr
         .collect()
 }
 
-/// The way into ingest: the least busy of its writers.
+/// The way into ingest: the least busy of its writers that are up.
 #[derive(Clone)]
 pub struct Ingest {
     writers: Arc<Vec<(ChildRef<SyncIngest>, AtomicUsize)>>,
@@ -286,8 +286,11 @@ impl Ingest {
     /// # Errors
     /// [`IngestError`]; in both cases the same push may come again.
     pub async fn push(&self, push: NewPush, permit: Box<dyn Any + Send>) -> Result<PushOutcome, IngestError> {
-        let Some((writer, load)) = self.writers.iter().min_by_key(|(_, load)| load.load(Ordering::Relaxed))
-        else {
+        // One that is being restarted takes nothing, however little it has to do.
+        let busyness = |(writer, load): &&(ChildRef<SyncIngest>, AtomicUsize)| {
+            (!writer.is_up(), load.load(Ordering::Relaxed))
+        };
+        let Some((writer, load)) = self.writers.iter().min_by_key(busyness) else {
             return Err(IngestError::Unavailable);
         };
         load.fetch_add(1, Ordering::Relaxed);

@@ -39,6 +39,7 @@ pub struct Node {
     pub ingest: Ingest,
     /// The pump, to be woken by hand.
     pub pump: ChildRef<OutboxPump>,
+    threads: Vec<Arbiter>,
 }
 
 impl Node {
@@ -46,7 +47,8 @@ impl Node {
     pub fn start(deps: &Deps, postgres: Option<Arc<EmbeddedPostgres>>) -> Self {
         let here = Arbiter::current();
         let (projection, pump) = projection(deps, &here);
-        let (ingest_spec, ingest) = ingest(deps, &here, &pump);
+        let threads: Vec<Arbiter> = (0..WRITERS).map(|_| Arbiter::new()).collect();
+        let (ingest_spec, ingest) = ingest(deps, &here, &threads, &pump);
         let mut groups = Vec::new();
         if let Some(postgres) = postgres {
             groups.push(storage(deps, &here, postgres));
@@ -54,7 +56,7 @@ impl Node {
         groups.push(projection);
         groups.push(ingest_spec);
         let root = Root::start("NodeSupervisor", Policy::default(), groups);
-        Node { root, ingest, pump }
+        Node { root, ingest, pump, threads }
     }
 
     /// The tree, live.
@@ -70,6 +72,9 @@ impl Node {
     /// Finishes what is in flight and stops, children in reverse order.
     pub async fn stop(&self, drain: Duration) {
         self.root.stop(drain).await;
+        for thread in &self.threads {
+            thread.stop();
+        }
     }
 }
 
@@ -105,12 +110,21 @@ fn projection(deps: &Deps, here: &ArbiterHandle) -> (ChildSpec, ChildRef<OutboxP
     (group, pump)
 }
 
-fn ingest(deps: &Deps, here: &ArbiterHandle, pump: &ChildRef<OutboxPump>) -> (ChildSpec, Ingest) {
-    let (children, writers) = (0..WRITERS)
-        .map(|shard| {
+/// A writer has a thread that outlives it: database connections die with the thread that made them, and those
+/// are shared.
+fn ingest(
+    deps: &Deps,
+    here: &ArbiterHandle,
+    threads: &[Arbiter],
+    pump: &ChildRef<OutboxPump>,
+) -> (ChildSpec, Ingest) {
+    let (children, writers) = threads
+        .iter()
+        .enumerate()
+        .map(|(shard, thread)| {
             let (for_writer, pump) = (deps.clone(), pump.clone());
-            let name = format!("sync_ingest.{shard}");
-            let (spec, writer) = ChildSpec::worker(&name, Place::OwnThread, &deps.faults, move |me, _| {
+            let (name, place) = (format!("sync_ingest.{shard}"), Place::On(thread.handle()));
+            let (spec, writer) = ChildSpec::worker(&name, place, &deps.faults, move |me, _| {
                 Ok(SyncIngest::new(me, for_writer.clone(), pump.clone()))
             });
             (spec.mailbox(WRITER_MAILBOX), writer)

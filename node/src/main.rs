@@ -4,9 +4,6 @@ use clap::Parser;
 use std::process::ExitCode;
 use velox_node::cli::{self, Cli};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // Usage errors end here with exit code 2.
     let cli = Cli::parse();

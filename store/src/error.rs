@@ -1,5 +1,8 @@
 //! What can go wrong at the database, told apart by what the caller can do about it.
 
+/// read_only_sql_transaction
+const READ_ONLY: &str = "25006";
+
 /// A storage failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -36,6 +39,14 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(self, Error::Unavailable(_) | Error::Conflict(_))
     }
+
+    /// Whether the session refused to write.
+    pub(crate) fn is_read_only(&self) -> bool {
+        let Error::Unavailable(error) = self else {
+            return false;
+        };
+        error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == READ_ONLY)
+    }
 }
 
 impl From<sqlx::Error> for Error {
@@ -54,8 +65,8 @@ impl From<sqlx::Error> for Error {
         match code.as_ref() {
             // serialization_failure, deadlock_detected, lock_not_available
             "40001" | "40P01" | "55P03" => Error::Conflict(error),
-            // read_only_sql_transaction; query_canceled: a time-out of ours or an operator's cancel
-            "25006" | "57014" => Error::Unavailable(error),
+            // query_canceled: a time-out of ours or an operator's cancel
+            READ_ONLY | "57014" => Error::Unavailable(error),
             code => match &code[..2] {
                 // data exception, integrity violation
                 "22" | "23" => Error::Data(error),

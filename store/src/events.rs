@@ -5,7 +5,7 @@
 mod columns;
 mod known;
 
-use crate::{Error, Store};
+use crate::{Error, Store, renew_sessions};
 use columns::Columns;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
@@ -72,7 +72,11 @@ impl Store {
         if first.is_empty() {
             return Ok(pushes.iter().map(|_| Vec::new()).collect());
         }
-        let inserted = self.insert_events(first.values().copied()).await?;
+        let inserted = self.insert_events(first.values().copied()).await;
+        if inserted.as_ref().is_err_and(Error::is_read_only) {
+            renew_sessions(&self.ingest).await;
+        }
+        let inserted = inserted?;
         let repeated: Vec<(&NewPush, &NewEvent)> = pushes
             .iter()
             .flat_map(|push| push.events.iter().map(move |new| (push, new)))

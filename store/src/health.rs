@@ -1,6 +1,6 @@
 //! Whether the database can be worked with.
 
-use crate::{Error, MIGRATOR, Store};
+use crate::{Error, MIGRATOR, Store, renew_sessions};
 
 /// What `/readyz` asks of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,9 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
+        if !row.writable {
+            renew_sessions(&self.pool).await;
+        }
         if !row.tracked {
             return Ok(Readiness { migrated: false, writable: row.writable });
         }

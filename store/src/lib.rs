@@ -51,6 +51,14 @@ pub(crate) const INGEST_APPLICATION: &str = "velox-ingest";
 /// `application_name` of projector connections, which never insert events.
 pub(crate) const PROJECTION_APPLICATION: &str = "velox-projection";
 
+/// Ingest and projectors look rows up by their keys and do nothing else, also while a table is empty.
+const BY_KEY: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+/// A statement that is planned on an empty table would keep the first index that fits when the table has grown.
+const PLAN_ANEW: (&str, &str) = ("plan_cache_mode", "force_custom_plan");
+/// Ingest's statement finds one index where it looks, so its plan can be kept.
+const PLAN_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
+
 /// The database of one node, shared by its pods. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -79,13 +87,13 @@ impl Store {
                 .after_connect(|connection, _| Box::pin(work_as_runtime(connection)))
                 .connect_lazy_with(options)
         };
-        // A statement that was planned on an empty table would keep its plan; and a projection that a crash
-        // loses comes back with its outbox entry, so it need not wait for the disk.
-        let projecting = [("plan_cache_mode", "force_custom_plan"), ("synchronous_commit", "off")];
+        // A projection that a crash loses comes back with its outbox entry, so it need not wait for the disk.
+        let projecting = [BY_KEY.as_slice(), &[PLAN_ANEW, ("synchronous_commit", "off")]].concat();
+        // Whatever the server's default is: an answer comes after the disk has the events.
+        let ingesting = [BY_KEY.as_slice(), &[PLAN_ONCE, ("synchronous_commit", "on")]].concat();
         Store {
-            pool: pool("velox", &[], general),
-            // Whatever the server's default is: an answer comes after the disk has the events.
-            ingest: pool(INGEST_APPLICATION, &[("synchronous_commit", "on")], INGEST_CONNECTIONS),
+            pool: pool("velox", &[PLAN_ANEW], general),
+            ingest: pool(INGEST_APPLICATION, &ingesting, INGEST_CONNECTIONS),
             projection: pool(PROJECTION_APPLICATION, &projecting, PROJECTION_CONNECTIONS),
         }
     }
@@ -110,6 +118,24 @@ impl Store {
         self.projection.close().await;
         self.ingest.close().await;
         self.pool.close().await;
+    }
+}
+
+/// Gives up the sessions of a pool that cannot write: a session that began on a read-only database stays
+/// read-only when the database is not any more. Called where one has refused.
+pub(crate) async fn renew_sessions(pool: &PgPool) {
+    // Connections that are free are handed out in turn.
+    for _ in 0..pool.size() {
+        let Ok(mut connection) = pool.acquire().await else {
+            return;
+        };
+        let read_only: Result<bool, sqlx::Error> =
+            sqlx::query_scalar("SELECT current_setting('transaction_read_only')::boolean")
+                .fetch_one(&mut *connection)
+                .await;
+        if !matches!(read_only, Ok(false)) {
+            connection.close_on_drop();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! A projection entry is deleted (or marked 'processed', where they are kept) in the transaction that projects
 //! its event. Never here: what a projection writes (see [`crate::projections`]).
 
-use crate::{Error, Store};
+use crate::{Error, Store, renew_sessions};
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -101,11 +101,17 @@ impl Store {
         keep: bool,
     ) -> Result<Option<Claim>, Error> {
         let mut transaction = self.projection.begin().await?;
-        let entries = if keep {
-            claim_keeping(&mut transaction, entity, limit).await?
+        let claimed = if keep {
+            claim_keeping(&mut transaction, entity, limit).await
         } else {
-            claim_deleting(&mut transaction, entity, limit).await?
+            claim_deleting(&mut transaction, entity, limit).await
         };
+        if claimed.as_ref().is_err_and(Error::is_read_only) {
+            drop(transaction);
+            renew_sessions(&self.projection).await;
+            return claimed.map(|_| None);
+        }
+        let entries = claimed?;
         Ok((!entries.is_empty()).then_some(Claim { transaction, entries }))
     }
 
@@ -321,7 +327,9 @@ impl Store {
              )
              INSERT INTO outbox_entries (store_id, event_id, event_type, target, entity, priority, created_at)
              SELECT store_id, event_id, type, 'projection', entity, priority, now() FROM known
-             ON CONFLICT DO NOTHING",
+             ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
+             SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL
+             WHERE outbox_entries.status <> 'pending'",
             &names as &[&str],
             &entities as &[&str],
             &priorities,

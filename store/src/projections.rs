@@ -152,7 +152,7 @@ async fn lock(connection: &mut PgConnection, family: Family, stores: BTreeSet<Uu
 
 impl Store {
     /// Puts projection entries of these events into the queue anew; those without an event or with an entry
-    /// are passed over. Answers how many were queued.
+    /// are passed over. What had failed or was skipped is pending then. Answers how many were queued.
     ///
     /// # Errors
     /// The database's.
@@ -166,22 +166,32 @@ impl Store {
         .await?;
         let entities: Vec<&str> = types.iter().map(|name| catalogue::entity(name).name()).collect();
         let priorities: Vec<i16> = types.iter().map(|name| catalogue::priority(name)).collect();
-        let queued = sqlx::query!(
-            "INSERT INTO outbox_entries (store_id, event_id, event_type, target, entity, priority, created_at)
-             SELECT e.store_id, e.event_id, e.type, 'projection', t.entity, t.priority, now()
-             FROM events e JOIN unnest($3::text[], $4::text[], $5::int2[]) AS t(type, entity, priority) USING (type)
-             WHERE e.store_id = $1 AND e.event_id = ANY($2)
-             ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
-             SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL
-             WHERE outbox_entries.status <> 'pending'",
+        let queued = sqlx::query_scalar!(
+            r#"WITH queued AS (
+                   INSERT INTO outbox_entries (store_id, event_id, event_type, target, entity, priority, created_at)
+                   SELECT e.store_id, e.event_id, e.type, 'projection', t.entity, t.priority, now()
+                   FROM events e JOIN unnest($3::text[], $4::text[], $5::int2[]) AS t(type, entity, priority)
+                       USING (type)
+                   WHERE e.store_id = $1 AND e.event_id = ANY($2)
+                   -- In one order, so that two who queue the same events do not wait for each other.
+                   ORDER BY e.event_id
+                   ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
+                   SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL
+                   WHERE outbox_entries.status <> 'pending'
+                   RETURNING store_id, event_id
+               ), cleared AS (
+                   DELETE FROM event_exceptions x USING queued q
+                   WHERE x.store_id = q.store_id AND x.event_id = q.event_id AND x.status IN ('failed', 'skipped')
+               )
+               SELECT count(*) AS "count!" FROM queued"#,
             store_id,
             event_ids,
             &types,
             &entities as &[&str],
             &priorities
         )
-        .execute(&self.pool)
+        .fetch_one(&self.pool)
         .await?;
-        Ok(queued.rows_affected())
+        Ok(queued.unsigned_abs())
     }
 }

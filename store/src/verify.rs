@@ -93,7 +93,7 @@ impl Store {
                WHERE ($1::uuid IS NULL OR s.store_id = $1) AND EXISTS (
                    SELECT 1 FROM (
                        SELECT product_id, coalesce(variant_id, '00000000-0000-0000-0000-000000000000'::uuid) AS variant_id,
-                           CASE WHEN s.voided_at IS NULL THEN -sum(qty) ELSE 0 END AS qty
+                           CASE WHEN s.voided_at IS NULL THEN -sum(qty) ELSE 0 END AS qty, count(*) AS lines
                        FROM sale_items i WHERE i.store_id = s.store_id AND i.sale_id = s.id GROUP BY 1, 2
                    ) i FULL JOIN (
                        SELECT product_id, variant_id, sum(qty_delta) AS qty FROM stock_movements m
@@ -103,7 +103,7 @@ impl Store {
                        GROUP BY 1, 2
                    ) m USING (product_id, variant_id)
                    -- Lines are rounded one by one, the movement once.
-                   WHERE abs(coalesce(i.qty, 0) - coalesce(m.qty, 0)) > 0.01)
+                   WHERE abs(coalesce(i.qty, 0) - coalesce(m.qty, 0)) > 0.0005 * (coalesce(i.lines, 0) + 1))
                LIMIT $2"#,
             store_id,
             EXAMPLES
@@ -119,8 +119,11 @@ impl Store {
                WHERE ($1::uuid IS NULL OR d.store_id = $1) AND (
                    (d.status IN ('paid', 'cancelled')) <> (d.remaining_amount = 0)
                    OR (d.status = 'cancelled') <> (s.voided_at IS NOT NULL)
+                   -- Which of a payment's amounts counts is not seen here: only where each one would do.
                    OR (d.status = 'pending' AND EXISTS (SELECT 1 FROM debt_payments p
-                       WHERE p.store_id = d.store_id AND p.debt_id = d.id AND p.amount > 0.01)))
+                       WHERE p.store_id = d.store_id AND p.debt_id = d.id
+                       HAVING max(least(p.amount, p.amount_bs, p.amount_usd)) > 0.01
+                         AND min(least(p.amount, p.amount_bs, p.amount_usd)) >= 0)))
                LIMIT $2"#,
             store_id,
             EXAMPLES
@@ -153,6 +156,9 @@ impl Store {
                      WHEN 'StockDeltaApplied' THEN NOT EXISTS (SELECT 1 FROM stock_movements r
                          WHERE r.store_id = e.store_id AND r.event_id = e.event_id)
                      ELSE false END
+                 -- A list of nothing moves nothing.
+                 AND NOT EXISTS (SELECT 1 FROM events l WHERE l.store_id = e.store_id AND l.event_id = e.event_id
+                     AND l.type LIKE 'Stock%' AND (l.payload->'items')::text ~ '^\[\s*\]$')
                LIMIT $2"#,
             store_id,
             EXAMPLES

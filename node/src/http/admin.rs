@@ -119,6 +119,10 @@ pub async fn revoke_device(
     let unknown = || Problem::not_found("There is no such device.");
     let store_id = uuid_of(&store_id).ok_or_else(unknown)?;
     let device_id = normal_id(&device_id);
+    // No device has such an id, and the database could not compare it.
+    if device_id.contains('\0') {
+        return Err(unknown());
+    }
     if !state.store.revoke_device(store_id, &device_id).await? {
         return Err(unknown());
     }

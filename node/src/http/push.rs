@@ -21,7 +21,7 @@ use velox_protocol::payload::Link;
 use velox_store::{IngestOutcome, NewEvent, NewPush, PushOutcome};
 
 /// Bodies up to this size are read on the worker that took the request; larger ones would hold up its others.
-const INLINE_BYTES: usize = 256 * 1024;
+const INLINE_BYTES: usize = 1024 * 1024;
 /// Seconds after which a push that found no writer may come again.
 const RETRY_AFTER: u32 = 1;
 

@@ -201,8 +201,18 @@ impl TestNode {
         Self::pod(database, more).await
     }
 
+    /// A node over a fresh database, as one is started without `--chaos`.
+    pub(crate) async fn start_without_chaos() -> Self {
+        let database = Arc::new(TestDatabase::create(&velox_store::MIGRATOR).await);
+        Self::pod_as(database, &[], false).await
+    }
+
     /// Another pod over a database that is there already.
     pub(crate) async fn pod(database: Arc<TestDatabase>, more: &[(&str, &str)]) -> Self {
+        Self::pod_as(database, more, true).await
+    }
+
+    async fn pod_as(database: Arc<TestDatabase>, more: &[(&str, &str)], chaos: bool) -> Self {
         let data_dir = tempfile::tempdir().expect("a directory");
         let dir = data_dir.path().display().to_string();
         let mut variables = vec![
@@ -218,7 +228,7 @@ impl TestNode {
         variables.extend_from_slice(more);
         let variables = variables.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned()));
         let config = Config::from_sources(None, variables, &Default::default()).expect("a configuration");
-        let options = StartOptions { chaos: true, clock: Arc::new(SystemClock) };
+        let options = StartOptions { chaos, clock: Arc::new(SystemClock) };
         let node = lifecycle::start(&config, options).await.expect("a node");
         let client = Client::new(format!("http://{}", node.address));
         let ready = async || client.send(client.request("GET", "/readyz")).await.status == 200;

@@ -90,6 +90,7 @@ fn json(value: &impl serde::Serialize) -> String {
 
 /// Inserts what is new with its outbox entries. `received_at` is cut, not rounded: a rounded one could lie in
 /// the future of a reader. Whether an event is absorbed is judged against what is projected so far.
+#[expect(clippy::too_many_lines, reason = "one statement of 28 columns reads best in one piece")]
 pub(super) async fn insert(
     pool: &PgPool,
     c: &Columns<'_>,
@@ -129,9 +130,10 @@ pub(super) async fn insert(
         FROM unnest($23::uuid[], $24::uuid[], $25::int2[], $26::text[], $27::text[], $28::timestamptz[])
             AS n(store_id, id, kind, event_id, device_id, created_at)
         WHERE EXISTS (SELECT 1 FROM links l
-            WHERE l.store_id = n.store_id AND l.id = n.id AND l.kind = n.kind
-                AND (l.created_at, l.device_id, l.event_id)
-                    < (n.created_at, n.device_id COLLATE "C", n.event_id COLLATE "C"))
+            WHERE l.store_id = n.store_id AND l.id = n.id AND l.kind = n.kind AND EXISTS (SELECT 1 FROM events e
+                WHERE e.store_id = l.store_id AND e.event_id = l.event_id
+                    AND (e.created_at, e.device_id, e.event_id)
+                        < (n.created_at, n.device_id COLLATE "C", n.event_id COLLATE "C")))
         "#,
         &c.store_id,
         &c.event_id as &[&str],

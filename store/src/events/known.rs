@@ -38,7 +38,7 @@ impl Store {
             &stores,
             &ids as &[&str],
         )
-        .fetch_all(&self.ingest)
+        .fetch_all(&self.pool)
         .await?;
         let mut known = HashMap::with_capacity(rows.len());
         for row in rows {

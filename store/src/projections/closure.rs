@@ -137,15 +137,13 @@ pub(super) async fn save(
         return Ok(());
     }
     sqlx::query!(
-        "INSERT INTO links (store_id, id, kind, event_id, created_at, device_id)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::text[], $5::timestamptz[], $6::text[])
+        "INSERT INTO links (store_id, id, kind, event_id)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::text[])
          ON CONFLICT DO NOTHING",
         &rows.iter().map(|row| row.0).collect::<Vec<_>>(),
         &rows.iter().map(|row| row.2.id).collect::<Vec<_>>(),
         &rows.iter().map(|row| row.2.kind as i16).collect::<Vec<_>>(),
-        &rows.iter().map(|row| row.1.key.event_id.as_str()).collect::<Vec<_>>() as &[&str],
-        &rows.iter().map(|row| row.1.key.created_at).collect::<Vec<_>>(),
-        &rows.iter().map(|row| row.1.key.device_id.as_str()).collect::<Vec<_>>() as &[&str]
+        &rows.iter().map(|row| row.1.key.event_id.as_str()).collect::<Vec<_>>() as &[&str]
     )
     .execute(connection)
     .await?;

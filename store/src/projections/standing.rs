@@ -8,7 +8,7 @@ use crate::Error;
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 use uuid::Uuid;
-use velox_protocol::payload::Link;
+use velox_protocol::payload::{Link, LinkKind, Payload};
 use velox_protocol::standing::{Linked, Rows, resolve};
 
 pub(super) async fn project(
@@ -19,7 +19,7 @@ pub(super) async fn project(
         .into_iter()
         .map(|(store, events)| {
             let with_links = events.into_iter().map(|event| {
-                let links = event.payload.links(store, event.request_id.as_deref());
+                let links = links(store, &event);
                 (event, links)
             });
             (store, with_links.collect())
@@ -30,12 +30,26 @@ pub(super) async fn project(
     let mut after: BTreeMap<Uuid, Rows> = BTreeMap::new();
     for (store, events) in &new {
         let mut all = before_events.get(store).cloned().unwrap_or_default();
-        before.insert(*store, resolve(*store, &all));
+        let mut rows = resolve(*store, &all);
+        // One that is projected again has its exception written again: it may have been failed in between.
+        for (event, _) in events {
+            rows.exceptions.remove(&event.key.event_id);
+        }
+        before.insert(*store, rows);
         all.extend(events.iter().map(|(event, _)| event.clone()));
         after.insert(*store, resolve(*store, &all));
     }
     apply(connection, &before, &after).await?;
     closure::save(connection, &new).await
+}
+
+/// The event's links; with one of its own where it would have none, so that it is known when it comes again.
+fn links(store_id: Uuid, event: &Linked) -> Vec<Link> {
+    let mut links = event.payload.links(store_id, event.request_id.as_deref());
+    if let (true, Payload::Stock(stock)) = (links.is_empty(), &event.payload) {
+        links.push(Link { kind: LinkKind::MovementId, id: stock.key(store_id, &event.key.event_id, 0) });
+    }
+    links
 }
 
 async fn apply(

@@ -31,8 +31,7 @@ pub(super) async fn movements(
         *deltas.entry((*store, row.key)).or_default() += row.qty_delta;
     }
     delete(connection, changes).await?;
-    insert(connection, changes).await?;
-    add(connection, &deltas).await?;
+    write(connection, changes, &deltas).await?;
     drop_empty(connection, &left).await
 }
 
@@ -55,23 +54,29 @@ async fn delete(
     Ok(())
 }
 
-async fn insert(
+/// The movements and what they add to the stock, in one round trip.
+async fn write(
     connection: &mut PgConnection,
     changes: &Changes<'_, Uuid, MovementRow>,
+    deltas: &BTreeMap<(Uuid, StockKey), Decimal>,
 ) -> Result<(), Error> {
     let (stores, ids) = changes.written_columns();
-    if ids.is_empty() {
-        return Ok(());
-    }
+    let keys: Vec<&(Uuid, StockKey)> = deltas.keys().collect();
     sqlx::query!(
-        "INSERT INTO stock_movements (store_id, id, product_id, variant_id, warehouse_id, kind, qty_delta, event_id,
-             sale_id, created_at)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::numeric[],
-             $8::text[], $9::uuid[], $10::timestamptz[])
-         ON CONFLICT (store_id, id) DO UPDATE
-         SET product_id = EXCLUDED.product_id, variant_id = EXCLUDED.variant_id, warehouse_id = EXCLUDED.warehouse_id,
-             kind = EXCLUDED.kind, qty_delta = EXCLUDED.qty_delta, event_id = EXCLUDED.event_id,
-             sale_id = EXCLUDED.sale_id, created_at = EXCLUDED.created_at",
+        "WITH moved AS (
+             INSERT INTO stock_movements (store_id, id, product_id, variant_id, warehouse_id, kind, qty_delta, event_id,
+                 sale_id, created_at)
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[],
+                 $7::numeric[], $8::text[], $9::uuid[], $10::timestamptz[])
+             ON CONFLICT (store_id, id) DO UPDATE
+             SET product_id = EXCLUDED.product_id, variant_id = EXCLUDED.variant_id,
+                 warehouse_id = EXCLUDED.warehouse_id, kind = EXCLUDED.kind, qty_delta = EXCLUDED.qty_delta,
+                 event_id = EXCLUDED.event_id, sale_id = EXCLUDED.sale_id, created_at = EXCLUDED.created_at
+         )
+         INSERT INTO warehouse_stock (store_id, product_id, variant_id, warehouse_id, stock)
+         SELECT * FROM unnest($11::uuid[], $12::uuid[], $13::uuid[], $14::uuid[], $15::numeric[])
+         ON CONFLICT (store_id, product_id, variant_id, warehouse_id) DO UPDATE
+         SET stock = warehouse_stock.stock + EXCLUDED.stock",
         &stores,
         &ids,
         &changes.column(|row| row.key.product_id),
@@ -81,23 +86,7 @@ async fn insert(
         &changes.column(|row| row.qty_delta),
         &changes.column(|row| row.event_id.as_str()) as &[&str],
         &changes.column(|row| row.sale_id) as &[Option<Uuid>],
-        &changes.column(|row| row.created_at)
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn add(
-    connection: &mut PgConnection,
-    deltas: &BTreeMap<(Uuid, StockKey), Decimal>,
-) -> Result<(), Error> {
-    let keys: Vec<&(Uuid, StockKey)> = deltas.keys().collect();
-    sqlx::query!(
-        "INSERT INTO warehouse_stock (store_id, product_id, variant_id, warehouse_id, stock)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::numeric[])
-         ON CONFLICT (store_id, product_id, variant_id, warehouse_id) DO UPDATE
-         SET stock = warehouse_stock.stock + EXCLUDED.stock",
+        &changes.column(|row| row.created_at),
         &keys.iter().map(|(store, _)| *store).collect::<Vec<_>>(),
         &keys.iter().map(|(_, key)| key.product_id).collect::<Vec<_>>(),
         &keys.iter().map(|(_, key)| key.variant_id).collect::<Vec<_>>(),

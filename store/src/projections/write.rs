@@ -8,6 +8,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 use velox_protocol::standing::{DebtRow, ItemRow, LedgerRow, PaymentRow, SaleRow};
 
+/// Sales and their lines, in one round trip.
+#[expect(clippy::too_many_lines, reason = "one statement of 37 columns reads best in one piece")]
 pub(super) async fn sales(
     connection: &mut PgConnection,
     changes: &Changes<'_, Uuid, SaleRow>,
@@ -30,8 +32,16 @@ pub(super) async fn sales(
         return Ok(());
     }
     let void = |row: &SaleRow| row.void.clone();
+    let rows: Vec<(Uuid, Uuid, i32, &ItemRow)> = changes
+        .written
+        .iter()
+        .flat_map(|(store, id, sale)| {
+            (1..).zip(&sale.items).map(move |(line, item)| (*store, **id, line, item))
+        })
+        .collect();
     sqlx::query!(
-        "INSERT INTO sales (store_id, id, device_id, session_id, customer_id, warehouse_id, currency, exchange_rate,
+        "WITH sold AS (
+         INSERT INTO sales (store_id, id, device_id, session_id, customer_id, warehouse_id, currency, exchange_rate,
              total, total_bs, total_usd, payment_method, series_id, invoice_number, fiscal_number, sold_at,
              created_at, created_by, voided_at, voided_by, void_reason, void_event_id, note, event_id)
          SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
@@ -45,7 +55,20 @@ pub(super) async fn sales(
              invoice_number = EXCLUDED.invoice_number, fiscal_number = EXCLUDED.fiscal_number,
              sold_at = EXCLUDED.sold_at, created_at = EXCLUDED.created_at, created_by = EXCLUDED.created_by,
              voided_at = EXCLUDED.voided_at, voided_by = EXCLUDED.voided_by, void_reason = EXCLUDED.void_reason,
-             void_event_id = EXCLUDED.void_event_id, note = EXCLUDED.note, event_id = EXCLUDED.event_id",
+             void_event_id = EXCLUDED.void_event_id, note = EXCLUDED.note, event_id = EXCLUDED.event_id
+         ), gone AS (
+             DELETE FROM sale_items i USING unnest($1::uuid[], $2::uuid[], $25::int4[]) AS k(store_id, id, lines)
+             WHERE i.store_id = k.store_id AND i.sale_id = k.id AND i.line_no > k.lines
+         )
+         INSERT INTO sale_items (store_id, sale_id, line_no, product_id, variant_id, name, qty, unit_price,
+             unit_price_bs, unit_price_usd, discount_bs, discount_usd)
+         SELECT * FROM unnest($26::uuid[], $27::uuid[], $28::int4[], $29::uuid[], $30::uuid[], $31::text[],
+             $32::numeric[], $33::numeric[], $34::numeric[], $35::numeric[], $36::numeric[], $37::numeric[])
+         ON CONFLICT (store_id, sale_id, line_no) DO UPDATE SET product_id = EXCLUDED.product_id,
+             variant_id = EXCLUDED.variant_id, name = EXCLUDED.name, qty = EXCLUDED.qty,
+             unit_price = EXCLUDED.unit_price, unit_price_bs = EXCLUDED.unit_price_bs,
+             unit_price_usd = EXCLUDED.unit_price_usd, discount_bs = EXCLUDED.discount_bs,
+             discount_usd = EXCLUDED.discount_usd",
         &stores,
         &ids,
         &changes.column(|row| row.device_id.as_str()) as &[&str],
@@ -69,40 +92,8 @@ pub(super) async fn sales(
         &changes.column(|row| void(row).and_then(|v| v.reason)) as &[Option<String>],
         &changes.column(|row| void(row).map(|v| v.event_id)) as &[Option<String>],
         &changes.column(|row| row.note.as_deref()) as &[Option<&str>],
-        &changes.column(|row| row.event_id.as_str()) as &[&str]
-    )
-    .execute(&mut *connection)
-    .await?;
-    items(connection, changes).await
-}
-
-async fn items(connection: &mut PgConnection, changes: &Changes<'_, Uuid, SaleRow>) -> Result<(), Error> {
-    let rows: Vec<(Uuid, Uuid, i32, &ItemRow)> = changes
-        .written
-        .iter()
-        .flat_map(|(store, id, sale)| {
-            (1..).zip(&sale.items).map(move |(line, item)| (*store, **id, line, item))
-        })
-        .collect();
-    let counts: Vec<i32> = changes.column(|sale| i32::try_from(sale.items.len()).unwrap_or(i32::MAX));
-    let (stores, ids) = changes.written_columns();
-    sqlx::query!(
-        "WITH gone AS (
-             DELETE FROM sale_items i USING unnest($1::uuid[], $2::uuid[], $3::int4[]) AS k(store_id, id, lines)
-             WHERE i.store_id = k.store_id AND i.sale_id = k.id AND i.line_no > k.lines
-         )
-         INSERT INTO sale_items (store_id, sale_id, line_no, product_id, variant_id, name, qty, unit_price,
-             unit_price_bs, unit_price_usd, discount_bs, discount_usd)
-         SELECT * FROM unnest($4::uuid[], $5::uuid[], $6::int4[], $7::uuid[], $8::uuid[], $9::text[], $10::numeric[],
-             $11::numeric[], $12::numeric[], $13::numeric[], $14::numeric[], $15::numeric[])
-         ON CONFLICT (store_id, sale_id, line_no) DO UPDATE SET product_id = EXCLUDED.product_id,
-             variant_id = EXCLUDED.variant_id, name = EXCLUDED.name, qty = EXCLUDED.qty,
-             unit_price = EXCLUDED.unit_price, unit_price_bs = EXCLUDED.unit_price_bs,
-             unit_price_usd = EXCLUDED.unit_price_usd, discount_bs = EXCLUDED.discount_bs,
-             discount_usd = EXCLUDED.discount_usd",
-        &stores,
-        &ids,
-        &counts,
+        &changes.column(|row| row.event_id.as_str()) as &[&str],
+        &changes.column(|sale| i32::try_from(sale.items.len()).unwrap_or(i32::MAX)),
         &rows.iter().map(|row| row.0).collect::<Vec<_>>(),
         &rows.iter().map(|row| row.1).collect::<Vec<_>>(),
         &rows.iter().map(|row| row.2).collect::<Vec<_>>(),

@@ -1,0 +1,21 @@
+//! The log, the outbox and the read tables on a real database.
+#![cfg(feature = "testing")]
+
+mod claims;
+mod debts;
+mod grants;
+mod history;
+mod ingest;
+mod order;
+mod outbox;
+mod pull;
+mod registers;
+mod replay;
+mod sales;
+mod schema;
+mod shop;
+mod stock;
+mod story;
+mod tables;
+mod tills;
+mod verify;

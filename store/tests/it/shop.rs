@@ -1,0 +1,140 @@
+//! A shop with a database of its own: tells histories, projects them, and checks the rows against the model.
+
+use crate::story::{self, Told};
+use crate::tables::{self, Tables};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+use std::cell::RefCell;
+use uuid::Uuid;
+use velox_protocol::catalogue::Entity;
+use velox_protocol::standing::Linked;
+use velox_store::testing::TestDatabase;
+use velox_store::{BatchReport, IngestOutcome, MIGRATOR, NewPush, Store};
+
+/// Connections of a handle: 3 and 4 for ingest and projection, the rest for all else.
+pub(crate) const CONNECTIONS: u32 = 12;
+
+pub(crate) struct Shop {
+    pub(crate) id: Uuid,
+    pub(crate) store: Store,
+    /// As superuser, so that it may do what a node must not.
+    pub(crate) pool: PgPool,
+    pub(crate) database: TestDatabase,
+    told: RefCell<Vec<Told>>,
+    text: RefCell<String>,
+}
+
+impl Shop {
+    pub(crate) async fn open() -> Self {
+        let database = TestDatabase::create(&MIGRATOR).await;
+        Shop {
+            id: Uuid::from_u128(0x5701e),
+            store: Store::new(database.options(), CONNECTIONS),
+            pool: database.pool().await,
+            database,
+            told: RefCell::default(),
+            text: RefCell::default(),
+        }
+    }
+
+    /// Another pod on the same database.
+    pub(crate) fn pod(&self) -> Store {
+        Store::new(self.database.options(), CONNECTIONS)
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Uuid {
+        story::id(self.id, name)
+    }
+
+    /// Stores a history as one push.
+    pub(crate) async fn tell(&self, history: &str) -> Vec<IngestOutcome> {
+        self.text.borrow_mut().push_str(history);
+        self.bring(story::events(self.id, history)).await
+    }
+
+    /// Stores events as one push.
+    pub(crate) async fn bring(&self, told: Vec<Told>) -> Vec<IngestOutcome> {
+        let push = push(&told);
+        self.told.borrow_mut().extend(told);
+        let mut outcomes = self.store.ingest(std::slice::from_ref(&push)).await.expect("an ingest");
+        assert_eq!(outcomes.len(), 1);
+        outcomes.remove(0)
+    }
+
+    /// Projects whatever is due.
+    pub(crate) async fn project(&self) -> BatchReport {
+        let mut all = BatchReport::default();
+        for entity in Entity::ALL {
+            while let Some(claim) =
+                self.store.claim_projection(entity.name(), 500, false).await.expect("a claim")
+            {
+                let report = claim.project().await.expect("a projection");
+                all.done += report.done;
+                all.failed.extend(report.failed);
+            }
+        }
+        all
+    }
+
+    /// A history arrives, is projected, and then these rows stand.
+    pub(crate) async fn day(&self, history: &str, expected: &str) {
+        self.tell(history).await;
+        self.project().await;
+        self.check(expected).await;
+    }
+
+    /// Asserts that these rows stand, that the model makes the same ones, and that all invariants hold.
+    pub(crate) async fn check(&self, expected: &str) {
+        let tables = self.tables().await;
+        let mut expected: Vec<String> = expected.lines().map(|line| line.trim().to_owned()).collect();
+        expected.retain(|line| !line.is_empty());
+        expected.sort();
+        let text = format!("{} {}", self.text.borrow(), expected.join(" "));
+        assert_eq!(story::lines(self.id, &tables, &text), expected);
+        let model = Tables::resolved(self.id, &self.linked());
+        assert_eq!((&tables.rows, &tables.stock), (&model.rows, &model.stock), "by the model");
+        assert_eq!(self.store.verify(None).await.expect("a verification"), []);
+    }
+
+    pub(crate) async fn tables(&self) -> Tables {
+        tables::read(&self.pool, &[self.id]).await.remove(&self.id).expect("the shop's tables")
+    }
+
+    fn linked(&self) -> Vec<Linked> {
+        let told = self.told.borrow();
+        told.iter().filter(|told| told.event.store_id == self.id).filter_map(Told::linked).collect()
+    }
+
+    /// The columns of a row that hold a value, without its key and its registers.
+    pub(crate) async fn row(&self, table: &str, name: &str) -> Value {
+        let sql = format!(
+            "SELECT jsonb_strip_nulls(to_jsonb(t) - ARRAY['store_id', 'id', 'registers']) FROM {table} t
+             WHERE store_id = $1 AND id = $2"
+        );
+        let row = sqlx::query_scalar(AssertSqlSafe(sql.as_str())).bind(self.id).bind(self.named(name));
+        row.fetch_one(&self.pool).await.expect(&sql)
+    }
+
+    /// One value of the first row, as superuser.
+    pub(crate) async fn value<T>(&self, sql: &str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.expect(sql)
+    }
+
+    /// Statements as superuser.
+    pub(crate) async fn run(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await.expect(sql);
+    }
+
+    /// `projection_status` of an event.
+    pub(crate) async fn status(&self, event_id: &str) -> String {
+        self.value(&format!("SELECT projection_status FROM event_status WHERE event_id = '{event_id}'")).await
+    }
+}
+
+/// A push of these events.
+pub(crate) fn push(told: &[Told]) -> NewPush {
+    NewPush { events: told.iter().map(Told::new_event).collect(), ..NewPush::default() }
+}
