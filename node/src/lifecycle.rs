@@ -266,12 +266,17 @@ impl RunningNode {
         self.tree.failed()
     }
 
+    /// Says from now on that the node is not ready, while it goes on serving.
+    pub fn drain(&self) {
+        self.state.draining.store(true, Ordering::Relaxed);
+    }
+
     /// Ends the node: not ready first, then requests in flight, actors, connections, the embedded server.
     ///
     /// # Errors
     /// The embedded server's.
     pub async fn stop(self) -> anyhow::Result<()> {
-        self.state.draining.store(true, Ordering::Relaxed);
+        self.drain();
         self.server.stop(true).await;
         if let Err(error) = self.served.await {
             tracing::warn!(%error, "the HTTP server ended badly");

@@ -5,7 +5,7 @@
 mod columns;
 mod known;
 
-use crate::{Error, Store, renew_sessions};
+use crate::{Error, Store};
 use columns::Columns;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
@@ -74,7 +74,7 @@ impl Store {
         }
         let inserted = self.insert_events(first.values().copied()).await;
         if inserted.as_ref().is_err_and(Error::is_read_only) {
-            renew_sessions(&self.ingest).await;
+            self.renew_sessions(&self.ingest).await;
         }
         let inserted = inserted?;
         let repeated: Vec<(&NewPush, &NewEvent)> = pushes

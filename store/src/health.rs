@@ -1,6 +1,6 @@
 //! Whether the database can be worked with.
 
-use crate::{Error, MIGRATOR, Store, renew_sessions};
+use crate::{Error, MIGRATOR, Store};
 
 /// What `/readyz` asks of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         if !row.writable {
-            renew_sessions(&self.pool).await;
+            self.renew_sessions(&self.pool).await;
         }
         if !row.tracked {
             return Ok(Readiness { migrated: false, writable: row.writable });

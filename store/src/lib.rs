@@ -33,8 +33,9 @@ pub use verify::Finding;
 /// How to reach a database: parsed from a `postgres://` URL.
 pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
 
-use sqlx::PgConnection;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{PgConnection, Postgres};
 use std::time::Duration;
 
 /// The migrations, in order; forward only.
@@ -113,6 +114,26 @@ impl Store {
         Ok(migrated?)
     }
 
+    /// Gives up the sessions that cannot write: one that began on a read-only database stays read-only when the
+    /// database is not any more. `refused`: the pool of the session that has refused, which may be on its way back.
+    pub(crate) async fn renew_sessions(&self, refused: &PgPool) {
+        for _ in 0..refused.size() {
+            // Connections that are free are handed out in turn.
+            match refused.acquire().await {
+                Ok(connection) => give_up_read_only(connection).await,
+                Err(_) => break,
+            }
+        }
+        for pool in [&self.pool, &self.ingest, &self.projection] {
+            for _ in 0..pool.num_idle() {
+                match pool.try_acquire() {
+                    Some(connection) => give_up_read_only(connection).await,
+                    None => break,
+                }
+            }
+        }
+    }
+
     /// Closes the pools once their connections have come back.
     pub async fn close(&self) {
         self.projection.close().await;
@@ -121,21 +142,14 @@ impl Store {
     }
 }
 
-/// Gives up the sessions of a pool that cannot write: a session that began on a read-only database stays
-/// read-only when the database is not any more. Called where one has refused.
-pub(crate) async fn renew_sessions(pool: &PgPool) {
-    // Connections that are free are handed out in turn.
-    for _ in 0..pool.size() {
-        let Ok(mut connection) = pool.acquire().await else {
-            return;
-        };
-        let read_only: Result<bool, sqlx::Error> =
-            sqlx::query_scalar("SELECT current_setting('transaction_read_only')::boolean")
-                .fetch_one(&mut *connection)
-                .await;
-        if !matches!(read_only, Ok(false)) {
-            connection.close_on_drop();
-        }
+/// Gives up a session that cannot write.
+async fn give_up_read_only(mut connection: PoolConnection<Postgres>) {
+    let read_only: Result<bool, sqlx::Error> =
+        sqlx::query_scalar("SELECT current_setting('transaction_read_only')::boolean")
+            .fetch_one(&mut *connection)
+            .await;
+    if !matches!(read_only, Ok(false)) {
+        connection.close_on_drop();
     }
 }
 

@@ -3,7 +3,7 @@
 //! A projection entry is deleted (or marked 'processed', where they are kept) in the transaction that projects
 //! its event. Never here: what a projection writes (see [`crate::projections`]).
 
-use crate::{Error, Store, renew_sessions};
+use crate::{Error, Store};
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -108,7 +108,7 @@ impl Store {
         };
         if claimed.as_ref().is_err_and(Error::is_read_only) {
             drop(transaction);
-            renew_sessions(&self.projection).await;
+            self.renew_sessions(&self.projection).await;
             return claimed.map(|_| None);
         }
         let entries = claimed?;

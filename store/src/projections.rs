@@ -166,32 +166,36 @@ impl Store {
         .await?;
         let entities: Vec<&str> = types.iter().map(|name| catalogue::entity(name).name()).collect();
         let priorities: Vec<i16> = types.iter().map(|name| catalogue::priority(name)).collect();
+        let mut transaction = self.pool.begin().await?;
         let queued = sqlx::query_scalar!(
-            r#"WITH queued AS (
-                   INSERT INTO outbox_entries (store_id, event_id, event_type, target, entity, priority, created_at)
-                   SELECT e.store_id, e.event_id, e.type, 'projection', t.entity, t.priority, now()
-                   FROM events e JOIN unnest($3::text[], $4::text[], $5::int2[]) AS t(type, entity, priority)
-                       USING (type)
-                   WHERE e.store_id = $1 AND e.event_id = ANY($2)
-                   -- In one order, so that two who queue the same events do not wait for each other.
-                   ORDER BY e.event_id
-                   ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
-                   SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL
-                   WHERE outbox_entries.status <> 'pending'
-                   RETURNING store_id, event_id
-               ), cleared AS (
-                   DELETE FROM event_exceptions x USING queued q
-                   WHERE x.store_id = q.store_id AND x.event_id = q.event_id AND x.status IN ('failed', 'skipped')
-               )
-               SELECT count(*) AS "count!" FROM queued"#,
+            "INSERT INTO outbox_entries (store_id, event_id, event_type, target, entity, priority, created_at)
+             SELECT e.store_id, e.event_id, e.type, 'projection', t.entity, t.priority, now()
+             FROM events e JOIN unnest($3::text[], $4::text[], $5::int2[]) AS t(type, entity, priority) USING (type)
+             WHERE e.store_id = $1 AND e.event_id = ANY($2)
+             -- In one order, so that two who queue the same events do not wait for each other.
+             ORDER BY e.event_id
+             ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
+             SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL
+             WHERE outbox_entries.status <> 'pending'
+             RETURNING event_id",
             store_id,
             event_ids,
             &types,
             &entities as &[&str],
             &priorities
         )
-        .fetch_one(&self.pool)
+        .fetch_all(&mut *transaction)
         .await?;
-        Ok(queued.unsigned_abs())
+        // A statement of its own: one that waited for an entry to die does not see the exception of that death.
+        sqlx::query!(
+            "DELETE FROM event_exceptions
+             WHERE store_id = $1 AND event_id = ANY($2) AND status IN ('failed', 'skipped')",
+            store_id,
+            &queued
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(queued.len() as u64)
     }
 }

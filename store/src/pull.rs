@@ -1,6 +1,6 @@
 //! What a till reads of the log, in order of arrival and without gaps.
 //!
-//! An event's `received_at` is the start of the transaction that stored it, so one that commits late has an
+//! An event's `received_at` is a time within the transaction that stored it, so one that commits late has an
 //! early time. A page therefore ends before the start of every transaction that may still store events: those
 //! of ingest connections, and any other that has written something. Projectors never store events, and
 //! transactions of other databases do not matter.

@@ -9,6 +9,9 @@ use anyhow::bail;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a node that was told to end still serves and says that it is not ready, so that whoever balances
+/// load sees it and sends nothing more. Part of [`DRAIN`].
+const NOTICE: Duration = Duration::from_secs(1);
 /// How long the last spans may take.
 const FLUSH: Duration = Duration::from_secs(2);
 /// Exit code of a node that was told twice to end.
@@ -54,8 +57,14 @@ impl Serve {
             None => tracing::info!("told to end"),
             Some(reason) => tracing::error!(reason, "the supervisor tree gave up"),
         }
+        let notice = if failure.is_none() { NOTICE } else { Duration::ZERO };
+        let stop = async {
+            node.drain();
+            tokio::time::sleep(notice).await;
+            node.stop().await
+        };
         tokio::select! {
-            stopped = tokio::time::timeout(DRAIN, node.stop()) => stopped??,
+            stopped = tokio::time::timeout(DRAIN, stop) => stopped??,
             () = signals.next() => {
                 eprintln!("velox: told twice, ending at once");
                 std::process::exit(TOLD_TWICE);

@@ -16,7 +16,7 @@ fn at(database: &TestDatabase) -> [(&str, &str); 1] {
 }
 
 /// A command that failed says why in one line on standard error, and nothing else.
-fn failed<'a>(ran: &'a Ran, code: i32) -> &'a str {
+fn failed(ran: &Ran, code: i32) -> &str {
     assert_eq!(ran.code, Some(code), "{ran:?}");
     assert_eq!(ran.out, "", "{ran:?}");
     let line = ran.err.trim_end();

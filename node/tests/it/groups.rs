@@ -29,7 +29,8 @@ async fn a_hundred_pushes_at_once_share_a_few_commits() {
     let pushes: Vec<Vec<Value>> = (0..100).map(|_| sales(1)).collect();
     let released = async {
         blocked_writers(&pool, 2).await;
-        holds(&node, 100 * 1024).await;
+        // The least that is counted for a body.
+        holds(&node, 100 * 4 * 1024).await;
         held.release().await;
     };
     let (answers, ()) = join(join_all(pushes.iter().map(|push| client.push(&till, push))), released).await;

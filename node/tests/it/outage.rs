@@ -113,8 +113,9 @@ async fn a_read_only_database_is_a_503_still_reads_and_recovers_by_itself() {
     node.client.listed(&till, "sales", 1).await;
     let database = name(&node.database);
     let read_only = async |on: &str| {
-        let sql = format!(r#"ALTER DATABASE "{database}" SET default_transaction_read_only = {on}"#);
-        execute(&pool, sql).await;
+        // Our own sessions are read-only by then, too.
+        let alter = format!(r#"ALTER DATABASE "{database}" SET default_transaction_read_only = {on}"#);
+        execute(&pool, format!("BEGIN READ WRITE; {alter}; COMMIT")).await;
     };
     read_only("on").await;
     terminate(&pool, "velox%").await;
@@ -137,7 +138,11 @@ async fn a_read_only_database_is_a_503_still_reads_and_recovers_by_itself() {
     push_until_taken(&node, &till, std::slice::from_ref(&refused)).await;
     node.client.listed(&till, "sales", 2).await;
     wait("readiness", async || node.client.is_ready().await).await;
-    assert_eq!(node.client.till_of(till.store_id).await.store_id, till.store_id);
+    let device = json!({ "store_id": till.store_id, "device_id": "another till" });
+    wait("a device to be registered", async || {
+        node.client.call("POST", "/admin/devices", ADMIN, Some(&device)).await.status == 201
+    })
+    .await;
     assert_eq!(node.client.restarts().await, 0);
     pool.close().await;
     node.stop().await;

@@ -224,7 +224,9 @@ async fn with_a_retention_done_entries_are_kept_as_processed_until_they_are_clea
 
     let store = &setup.node.node.state.store;
     assert_eq!(store.clean_outbox(Duration::from_secs(3600)).await.expect("a clean-up"), 0);
-    execute(pool, "UPDATE outbox_entries SET processed_at = now() - interval '2 hours' WHERE event_type = 'SaleCreated'".to_owned()).await;
+    let older = "UPDATE outbox_entries SET processed_at = now() - interval '2 hours'
+                 WHERE event_type = 'SaleCreated'";
+    execute(pool, older.to_owned()).await;
     assert_eq!(store.clean_outbox(Duration::from_secs(3600)).await.expect("a clean-up"), 1);
     assert_eq!(store.clean_outbox(Duration::ZERO).await.expect("a clean-up"), 2);
     setup.stop().await;

@@ -27,7 +27,7 @@ pub(crate) struct TestNode {
     pub(crate) client: Client,
     /// Its database.
     pub(crate) database: Arc<TestDatabase>,
-    data_dir: tempfile::TempDir,
+    _data_dir: tempfile::TempDir,
 }
 
 /// A till with a token.
@@ -233,7 +233,7 @@ impl TestNode {
         let client = Client::new(format!("http://{}", node.address));
         let ready = async || client.send(client.request("GET", "/readyz")).await.status == 200;
         wait("readiness", ready).await;
-        TestNode { node, client, database, data_dir }
+        TestNode { node, client, database, _data_dir: data_dir }
     }
 
     /// Ends the node; its database goes with the last node of it.

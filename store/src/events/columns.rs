@@ -89,7 +89,9 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 /// Inserts what is new with its outbox entries. `received_at` is cut, not rounded: a rounded one could lie in
-/// the future of a reader. Whether an event is absorbed is judged against what is projected so far.
+/// the future of a reader. It is read within the statement, one for all rows, and is not the transaction's start:
+/// that is taken before other sessions can see it, so that a pull in between would go past it. Whether an event
+/// is absorbed is judged against what is projected so far.
 #[expect(clippy::too_many_lines, reason = "one statement of 28 columns reads best in one piece")]
 pub(super) async fn insert(
     pool: &PgPool,
@@ -108,7 +110,7 @@ pub(super) async fn insert(
             SELECT store_id, event_id, device_id, seq, type, version, payload::json, payload_hash, sent_hash,
                 delta_payload::json, vector_clock::jsonb, causal_dependencies::jsonb, causal_digest, request_id,
                 actor_user_id, actor_role, created_at, origin_node, trace_parent,
-                date_trunc('milliseconds', now())
+                date_trunc('milliseconds', (SELECT clock_timestamp()))
             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int8[], $5::text[], $6::int4[], $7::text[],
                 $8::bytea[], $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
                 $15::text[], $16::text[], $17::timestamptz[], $18::text[], $19::text[])

@@ -30,14 +30,17 @@ pub(super) async fn project(
     let mut after: BTreeMap<Uuid, Rows> = BTreeMap::new();
     for (store, events) in &new {
         let mut all = before_events.get(store).cloned().unwrap_or_default();
-        let mut rows = resolve(*store, &all);
+        let mut old = resolve(*store, &all);
+        all.extend(events.iter().map(|(event, _)| event.clone()));
+        let rows = resolve(*store, &all);
         // One that is projected again has its exception written again: it may have been failed in between.
         for (event, _) in events {
-            rows.exceptions.remove(&event.key.event_id);
+            if rows.exceptions.contains_key(&event.key.event_id) {
+                old.exceptions.remove(&event.key.event_id);
+            }
         }
-        before.insert(*store, rows);
-        all.extend(events.iter().map(|(event, _)| event.clone()));
-        after.insert(*store, resolve(*store, &all));
+        before.insert(*store, old);
+        after.insert(*store, rows);
     }
     apply(connection, &before, &after).await?;
     closure::save(connection, &new).await

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row as _};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use uuid::Uuid;
 use velox_protocol::standing::{
     DebtRow, DebtStatus, Exception, ItemRow, LedgerRow, Linked, MovementRow, PaymentRow, Rows, SaleRow,
@@ -12,7 +13,7 @@ use velox_protocol::standing::{
 };
 
 /// All that one store's events have made.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub(crate) struct Tables {
     pub(crate) rows: Rows,
     /// `warehouse_stock`
@@ -35,6 +36,35 @@ impl Tables {
         }
         Tables { rows, stock, ..Tables::default() }
     }
+
+    /// Each row that only one of the two has, or has otherwise.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        let mut differences = between("stock", &self.stock, &other.stock);
+        differences.extend(between("sale", &self.rows.sales, &other.rows.sales));
+        differences.extend(between("debt", &self.rows.debts, &other.rows.debts));
+        differences.extend(between("payment", &self.rows.payments, &other.rows.payments));
+        differences.extend(between("entry", &self.rows.ledger, &other.rows.ledger));
+        differences.extend(between("movement", &self.rows.movements, &other.rows.movements));
+        differences.extend(between("exception", &self.rows.exceptions, &other.rows.exceptions));
+        differences.extend(between("unread", &self.unread, &other.unread));
+        differences.extend(between("entity", &self.entities, &other.entities));
+        if self.strays != other.strays {
+            differences.push(format!("{:?} instead of {:?}", self.strays, other.strays));
+        }
+        differences
+    }
+}
+
+fn between<K: Ord + Debug, V: PartialEq + Debug>(
+    what: &str,
+    found: &BTreeMap<K, V>,
+    expected: &BTreeMap<K, V>,
+) -> Vec<String> {
+    let keys: BTreeSet<&K> = found.keys().chain(expected.keys()).collect();
+    keys.into_iter()
+        .filter(|key| found.get(key) != expected.get(key))
+        .map(|key| format!("{what} {key:?}: {:?} instead of {:?}", found.get(key), expected.get(key)))
+        .collect()
 }
 
 /// Reads the tables of these stores; one that has no row is there too.

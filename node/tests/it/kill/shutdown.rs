@@ -5,7 +5,7 @@ use crate::load::Load;
 use crate::process::{Home, Served, signal};
 use crate::support::{Client, Till, sale, wait};
 use futures_util::future::{join, join_all, join3};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -25,7 +25,14 @@ async fn tell(served: &mut Served) -> Duration {
     let began = Instant::now();
     signal("TERM", served.pid());
     let client = served.client.clone();
-    wait("the node to say that it is not ready", async || !client.is_ready().await).await;
+    wait("the node to say that it is on its way out", async || {
+        let answer = client.request("GET", "/readyz").send().await.expect("an answer before the door closes");
+        let status = answer.status();
+        let draining = answer.json::<Value>().await.expect("JSON")["draining"] == true;
+        assert_eq!(status == 503, draining);
+        draining
+    })
+    .await;
     while served.runs() {
         assert!(!client.is_ready().await, "ready again on its way out");
         sleep(Duration::from_millis(20)).await;
