@@ -107,9 +107,12 @@ impl Store {
         // The pool's statement time-out is for requests; a migration may take longer.
         let mut connection = self.pool.acquire().await?;
         sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
+        // Another pod that migrates is waited for.
+        sqlx::query("SET lock_timeout = 0").execute(&mut *connection).await?;
         sqlx::query("SET ROLE NONE").execute(&mut *connection).await?;
         let migrated = MIGRATOR.run(&mut *connection).await;
         sqlx::query("RESET statement_timeout").execute(&mut *connection).await?;
+        sqlx::query("RESET lock_timeout").execute(&mut *connection).await?;
         work_as_runtime(&mut connection).await?;
         Ok(migrated?)
     }

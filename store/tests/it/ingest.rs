@@ -165,24 +165,23 @@ async fn an_entry_says_who_projects_its_event_and_how_urgent_it_is() {
 }
 
 #[tokio::test]
-async fn received_at_is_cut_to_the_millisecond() {
+async fn received_at_is_cut_to_the_millisecond_and_one_for_all_of_a_group() {
     let shop = Shop::open().await;
-    shop.run("ALTER TABLE events ADD COLUMN exact timestamptz DEFAULT now()").await;
-    // Until one would have been rounded up: each has an even chance.
-    let rounded_up =
-        "SELECT count(*) FROM events WHERE exact::timestamptz(3) > date_trunc('milliseconds', exact)";
-    for n in 0..200 {
-        shop.tell(&format!("e{n}@1 sale S1 usd=1")).await;
-        if shop.value::<i64>(rounded_up).await > 0 {
-            break;
-        }
+    shop.run(
+        "ALTER TABLE events ADD COLUMN begun timestamptz DEFAULT now(),
+             ADD COLUMN inserted timestamptz DEFAULT clock_timestamp()",
+    )
+    .await;
+    // A rounded one would be ahead of the clock in half of the cases.
+    for n in 0..100 {
+        shop.tell(&format!("a{n}@1 sale S1 usd=1\nb{n}@1 sale S1 usd=1")).await;
     }
-    assert!(
-        shop.value::<i64>(rounded_up).await > 0,
-        "200 transactions began in the first half of a millisecond"
-    );
-    let cut = "SELECT bool_and(received_at = date_trunc('milliseconds', exact)) FROM events";
-    assert!(shop.value::<bool>(cut).await);
+    let wrong = "SELECT count(*) FROM events WHERE received_at > inserted
+                     OR received_at < date_trunc('milliseconds', begun)";
+    assert_eq!(shop.value::<i64>(wrong).await, 0);
+    let apart = "SELECT count(*) FROM events a JOIN events b ON b.event_id = replace(a.event_id, 'a', 'b')
+                 WHERE a.event_id LIKE 'a%' AND a.received_at <> b.received_at";
+    assert_eq!(shop.value::<i64>(apart).await, 0);
 }
 
 #[tokio::test]
