@@ -163,7 +163,10 @@ where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
 {
     let ours = |metadata: &Metadata<'_>| {
-        metadata.target().starts_with("velox") && *metadata.level() <= LevelFilter::INFO
+        let target = metadata.target();
+        // A query's span is for traces alone, so it is of level debug and never a log line.
+        let query = target.starts_with("velox_store") && metadata.is_span();
+        query || target.starts_with("velox") && *metadata.level() <= LevelFilter::INFO
     };
     tracing_opentelemetry::layer().with_tracer(tracer).with_filter(FilterFn::new(ours))
 }

@@ -52,6 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.register_device", level = "debug", skip_all)]
     pub async fn register_device(&self, store_id: Uuid, device_id: &str) -> Result<(), Error> {
         sqlx::query!(
             "INSERT INTO devices (store_id, device_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -67,6 +68,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.set_device_token", level = "debug", skip_all)]
     pub async fn set_device_token(
         &self,
         store_id: Uuid,
@@ -90,6 +92,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.revoke_device", level = "debug", skip_all)]
     pub async fn revoke_device(&self, store_id: Uuid, device_id: &str) -> Result<bool, Error> {
         let done = sqlx::query!(
             "UPDATE devices SET revoked_at = coalesce(revoked_at, now()), token_hash = NULL
@@ -106,6 +109,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.devices", level = "debug", skip_all)]
     pub async fn devices(&self, store_id: Option<Uuid>) -> Result<Vec<DeviceRow>, Error> {
         let rows = sqlx::query_as!(
             DeviceRow,
@@ -125,6 +129,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.pull_position", level = "debug", skip_all)]
     pub async fn pull_position(
         &self,
         store_id: Uuid,
@@ -146,6 +151,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.set_pull_position", level = "debug", skip_all)]
     pub async fn set_pull_position(
         &self,
         store_id: Uuid,

@@ -123,6 +123,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.last_seq", level = "debug", skip_all)]
     pub async fn last_seq(
         &self,
         store_id: Uuid,

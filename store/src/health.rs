@@ -16,6 +16,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's: then it is not reachable.
+    #[tracing::instrument(name = "db.readiness", level = "debug", skip_all)]
     pub async fn readiness(&self) -> Result<Readiness, Error> {
         let latest = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
         let row = sqlx::query!(

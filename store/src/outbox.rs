@@ -93,7 +93,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    #[tracing::instrument(name = "db.outbox.claim", level = "debug", skip(self))]
+    #[tracing::instrument(name = "db.outbox.claim", level = "debug", skip_all, fields(entity))]
     pub async fn claim_projection(
         &self,
         entity: &str,
@@ -119,6 +119,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.claim_one", level = "debug", skip_all)]
     pub async fn claim_one(
         &self,
         store_id: Uuid,
@@ -159,6 +160,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.fail_projection", level = "debug", skip_all)]
     pub async fn fail_projection(
         &self,
         store_id: Uuid,
@@ -198,6 +200,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.entities_with_work", level = "debug", skip_all)]
     pub async fn entities_with_work(&self) -> Result<Vec<String>, Error> {
         let names: Vec<&str> =
             velox_protocol::catalogue::Entity::ALL.iter().map(|entity| entity.name()).collect();
@@ -216,6 +219,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's; a lost notification costs one poll period.
+    #[tracing::instrument(name = "db.notify_outbox", level = "debug", skip_all)]
     pub async fn notify_outbox(&self, entities: &str) -> Result<(), Error> {
         sqlx::query!("SELECT pg_notify($1, $2)", OUTBOX_CHANNEL, entities).execute(&self.pool).await?;
         Ok(())
@@ -225,6 +229,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.listen_outbox", level = "debug", skip_all)]
     pub async fn listen_outbox(&self) -> Result<OutboxListener, Error> {
         let mut listener = sqlx::postgres::PgListener::connect_with(&self.pool).await?;
         listener.listen(OUTBOX_CHANNEL).await?;
@@ -235,6 +240,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.add_outbox_stats", level = "debug", skip_all)]
     pub async fn add_outbox_stats(
         &self,
         target: &str,
@@ -261,6 +267,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.clean_outbox", level = "debug", skip_all)]
     pub async fn clean_outbox(&self, retention: Duration) -> Result<u64, Error> {
         let removed = sqlx::query!(
             "DELETE FROM outbox_entries WHERE status = 'processed' AND processed_at < now() - make_interval(secs => $1)",
@@ -278,6 +285,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.outbox_counts", level = "debug", skip_all)]
     pub async fn outbox_counts(&self) -> Result<Vec<OutboxCounts>, Error> {
         let rows = sqlx::query_as!(
             OutboxCounts,
@@ -293,6 +301,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.pending_of_device", level = "debug", skip_all)]
     pub async fn pending_of_device(&self, store_id: Uuid, device_id: &str) -> Result<i64, Error> {
         let count = sqlx::query_scalar!(
             r#"SELECT count(*) AS "count!" FROM outbox_entries o JOIN events e USING (store_id, event_id)
@@ -309,6 +318,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.requeue_skipped", level = "debug", skip_all)]
     pub async fn requeue_skipped(&self) -> Result<u64, Error> {
         use velox_protocol::catalogue::{LATEST_PAYLOAD_VERSION, TYPES};
         let known: Vec<_> = TYPES.iter().filter(|info| info.projected).collect();

@@ -156,6 +156,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.requeue_projection", level = "debug", skip_all)]
     pub async fn requeue_projection(&self, store_id: Uuid, event_ids: &[String]) -> Result<u64, Error> {
         let types: Vec<String> = sqlx::query_scalar!(
             "SELECT DISTINCT type FROM events WHERE store_id = $1 AND event_id = ANY($2)",

@@ -32,6 +32,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Configuration`] where another id is configured than the database holds.
+    #[tracing::instrument(name = "db.node_id", level = "debug", skip_all)]
     pub async fn node_id(&self, configured: Option<&str>, fresh: &str) -> Result<String, Error> {
         sqlx::query!(
             "INSERT INTO node_identity (node_id) VALUES ($1) ON CONFLICT DO NOTHING",
@@ -52,6 +53,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.create_store", level = "debug", skip_all)]
     pub async fn create_store(
         &self,
         store_id: Uuid,
@@ -81,6 +83,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.stores", level = "debug", skip_all)]
     pub async fn stores(&self) -> Result<Vec<StoreRow>, Error> {
         let rows = sqlx::query_as!(
             StoreRow,
@@ -95,6 +98,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.store_exists", level = "debug", skip_all)]
     pub async fn store_exists(&self, store_id: Uuid) -> Result<bool, Error> {
         let known = sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT 1 FROM stores WHERE store_id = $1) AS "known!""#,

@@ -30,6 +30,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
+    #[tracing::instrument(name = "db.verify", level = "debug", skip_all)]
     pub async fn verify(&self, store_id: Option<Uuid>) -> Result<Vec<Finding>, Error> {
         let mut findings = Vec::new();
         let mut add = |invariant, what, found: Vec<Found>| {

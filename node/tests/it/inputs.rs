@@ -2,7 +2,7 @@
 
 use crate::odd::{Object, quoted, sale_event};
 use crate::support::{ADMIN, TestNode, Till, id};
-use crate::wire::{all_rows, problem, push_body, push_bytes, push_texts, raw};
+use crate::wire::{all_rows, problem, push_body, push_bytes, push_texts, raw, raw_whole};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
@@ -281,7 +281,7 @@ async fn a_body_over_16_mib_is_413_and_its_sender_can_read_that() {
         // With Content-Length, and in chunks without it.
         let known = push_bytes(&node.client, &till, padded(&till, length), &[]).await;
         assert_eq!(problem(&known, 413, "a known length")["code"], "PAYLOAD_TOO_LARGE");
-        let chunked = raw(node.node.address, &in_chunks(&till, &padded(&till, length))).await;
+        let chunked = raw_whole(node.node.address, &in_chunks(&till, &padded(&till, length))).await;
         assert!(chunked.starts_with("HTTP/1.1 413 "), "{length}: {chunked}");
         assert!(chunked.contains("PAYLOAD_TOO_LARGE") && chunked.contains("timeout"), "{length}: {chunked}");
     }

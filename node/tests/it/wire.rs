@@ -97,10 +97,20 @@ pub(crate) async fn push_bytes(
 
 /// Sends bytes over a connection of their own and reads until the node closes it.
 pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    talk(address, bytes, false).await
+}
+
+/// The same for a client that reads nothing before all of its bytes are taken.
+pub(crate) async fn raw_whole(address: SocketAddr, bytes: &[u8]) -> String {
+    talk(address, bytes, true).await
+}
+
+async fn talk(address: SocketAddr, bytes: &[u8], whole: bool) -> String {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
-        // The node may refuse and close before it has read everything.
-        let _ = stream.write_all(bytes).await;
+        let written = stream.write_all(bytes).await;
+        // Else the node may refuse and close before it has read everything.
+        assert!(!whole || written.is_ok(), "the node closed while it was written to: {written:?}");
         let mut answer = Vec::new();
         let mut chunk = [0; 4096];
         while let Ok(read @ 1..) = stream.read(&mut chunk).await {
