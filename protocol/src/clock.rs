@@ -60,7 +60,9 @@ impl VectorClock {
 
     /// `dev:n|dev:n`, sorted: what `causal_digest` is the SHA-256 of.
     pub fn digest_text(&self) -> String {
-        let entries: Vec<String> = self.0.iter().map(|(device, n)| format!("{device}:{n}")).collect();
+        let mut entries: Vec<String> = self.0.iter().map(|(device, n)| format!("{device}:{n}")).collect();
+        // By the entry, not by the device: one id may be the beginning of another.
+        entries.sort_unstable();
         entries.join("|")
     }
 }
@@ -106,6 +108,11 @@ mod tests {
         assert_eq!(sent.of_event("till", Some(9), at), clock(r#"{"till":9,"other":2}"#));
         assert_eq!(sent.of_event("till", Some(0), at), sent);
         assert_eq!(VectorClock::default().of_event("till", None, at), clock(r#"{"till":77}"#));
+    }
+
+    #[test]
+    fn the_digest_is_of_sorted_entries() {
+        assert_eq!(clock(r#"{"a":2,"a0":1,"b":3}"#).digest_text(), "a0:1|a:2|b:3");
     }
 
     #[test]
