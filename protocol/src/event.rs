@@ -80,6 +80,18 @@ impl Event {
         }
     }
 
+    /// What is compared with other contents of the same id.
+    pub fn form(&self) -> Form {
+        Form {
+            event_type: self.event_type.clone(),
+            payload_hash: self.payload_hash,
+            created_at: self.created_at,
+            device_id: self.device_id.clone(),
+            seq: self.seq,
+            hash: self.form_hash(),
+        }
+    }
+
     /// SHA-256 of the form: what tells two contents of one id apart, also where their payloads agree.
     pub fn form_hash(&self) -> Hash {
         let mut sha = Sha256::new();
@@ -102,6 +114,23 @@ impl Event {
     }
 }
 
+/// What tells the contents of one id apart, in their order: the smallest form is the effective one (01).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Form {
+    /// The type, bytewise.
+    pub event_type: String,
+    /// See [`Event::payload_hash`].
+    pub payload_hash: Hash,
+    /// The device's time.
+    pub created_at: DateTime<Utc>,
+    /// The writing till.
+    pub device_id: String,
+    /// The till's counter.
+    pub seq: Option<i64>,
+    /// See [`Event::form_hash`]: decides between forms that differ in their clock or request id alone.
+    pub hash: Hash,
+}
+
 /// Codes of remarks in a push's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -118,6 +147,10 @@ pub enum WarningCode {
     Absorbed,
     /// The actor is not the credential's user.
     ActorMismatch,
+    /// Another event bears the same device and seq: both are kept, the till may be a clone.
+    DeviceIdCollision,
+    /// Another till has set another price at the same time: a person has to decide.
+    ConflictOpen,
 }
 
 impl WarningCode {
@@ -130,6 +163,8 @@ impl WarningCode {
             WarningCode::HashUnusable => "HASH_UNUSABLE",
             WarningCode::Absorbed => "ABSORBED",
             WarningCode::ActorMismatch => "ACTOR_MISMATCH",
+            WarningCode::DeviceIdCollision => "DEVICE_ID_COLLISION",
+            WarningCode::ConflictOpen => "CONFLICT_OPEN",
         }
     }
 }

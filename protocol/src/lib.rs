@@ -3,17 +3,19 @@
 //! Never here: I/O, async, a clock read, a random id. Time comes in as an argument.
 //!
 //! To add an event type: 1. a line in [`catalogue`], 2. its fields in [`payload`], 3. its rows in
-//! [`standing`] (linked kinds) or [`registers`] (fields of an entity), 4. a case in `store`'s projections.
+//! [`standing`] (linked kinds) or [`crdt::register`] (fields of an entity), 4. a case in `store`'s projections.
 
 pub mod api;
 pub mod canonical;
 pub mod catalogue;
 pub mod clock;
+pub mod conflict;
+pub mod crdt;
 pub mod decimal;
 pub mod event;
 pub mod json;
 pub mod payload;
-pub mod registers;
+
 pub mod standing;
 pub mod time;
 

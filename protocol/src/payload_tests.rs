@@ -528,7 +528,9 @@ fn events_meet_by_their_ids() {
                 (LedgerRequest, link_id("t")),
             ],
         ),
-        ("ProductDeactivated", r#"{"product_id":{P}}"#, vec![]),
+        ("ProductDeactivated", r#"{"product_id":{P}}"#, vec![(Product, uuid(P))]),
+        ("CustomerUpdated", r#"{"customer_id":{P}}"#, vec![(Customer, uuid(P))]),
+        ("CashSessionClosed", r#"{"cash_session_id":{P}}"#, vec![(Session, uuid(P))]),
     ] {
         let links = read(event_type, payload).links(STORE, Some(request));
         let found: Vec<_> = links.into_iter().map(|link| (link.kind, link.id)).collect();

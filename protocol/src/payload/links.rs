@@ -34,6 +34,12 @@ pub enum LinkKind {
     LedgerRequest = 12,
     /// A sale on credit bears the debt that is derived from it.
     DerivedDebt = 13,
+    /// An event of a product.
+    Product = 14,
+    /// An event of a customer.
+    Customer = 15,
+    /// An event of a cash session.
+    Session = 16,
 }
 
 impl LinkKind {
@@ -47,6 +53,9 @@ impl LinkKind {
             LinkKind::PaymentRequest => 4,
             LinkKind::EntryId => 5,
             LinkKind::MovementId => 6,
+            LinkKind::Product => 7,
+            LinkKind::Customer => 8,
+            LinkKind::Session => 9,
         }
     }
 
@@ -59,6 +68,9 @@ impl LinkKind {
                 | LinkKind::LedgerOfSale
                 | LinkKind::LedgerRequest
                 | LinkKind::DerivedDebt
+                | LinkKind::Product
+                | LinkKind::Customer
+                | LinkKind::Session
         )
     }
 }
@@ -130,7 +142,9 @@ impl Payload {
                     }
                 }
             }
-            Payload::Session(_) | Payload::Product(_) | Payload::Customer(_) => {}
+            Payload::Session(writes) => add(LinkKind::Session, writes.entity_id),
+            Payload::Product(writes) => add(LinkKind::Product, writes.entity_id),
+            Payload::Customer(writes) => add(LinkKind::Customer, writes.entity_id),
         }
         links
     }

@@ -9,8 +9,8 @@ use sqlx::types::Json;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 use velox_protocol::clock::{Key, VectorClock};
+use velox_protocol::crdt::register::{Registers, Stamp};
 use velox_protocol::payload::FieldWrites;
-use velox_protocol::registers::{Registers, Stamp};
 
 /// An entity's registers and the smallest time of its events.
 struct State {

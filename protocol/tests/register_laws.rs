@@ -4,7 +4,7 @@ use chrono::DateTime;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use velox_protocol::clock::{Key, VectorClock};
-use velox_protocol::registers::{Registers, Stamp};
+use velox_protocol::crdt::register::{Registers, Stamp};
 
 type Write = (Stamp, Vec<(String, String)>);
 

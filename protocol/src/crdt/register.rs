@@ -3,6 +3,8 @@
 //! Never only the winner of pairwise comparisons: "clock first, then time" is not transitive, and the result
 //! would depend on the order of arrival. Never here: which event writes which field.
 
+mod packed;
+
 use crate::clock::{Key, VectorClock};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,8 +18,10 @@ pub struct Stamp {
     pub clock: VectorClock,
 }
 
-/// The registers of one entity.
+/// The registers of one entity. Serialises without repeating a device's or an event's id, so that an entity that
+/// many tills edit stays a small row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "packed::Packed", try_from = "packed::Stored")]
 pub struct Registers {
     /// Event id -> stamp, of the events that have a version in some field.
     stamps: BTreeMap<String, Stamp>,
@@ -26,28 +30,37 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// Merges one event's writes. Commutative, associative and idempotent.
+    /// Merges one event's writes. Commutative, associative and idempotent; linear in the versions of the fields.
     pub fn write(&mut self, stamp: &Stamp, writes: &[(String, String)]) {
         let event_id = &stamp.key.event_id;
+        let mut lost = false;
         for (field, value) in writes {
             let versions = self.fields.entry(field.clone()).or_default();
             let dominated = versions.keys().any(|other| stamp.clock.is_before(&self.stamps[other].clock));
             if dominated {
                 continue;
             }
+            let before = versions.len();
             versions.retain(|other, _| !self.stamps[other].clock.is_before(&stamp.clock));
+            lost |= versions.len() < before;
             versions.insert(event_id.clone(), value.clone());
             self.stamps.entry(event_id.clone()).or_insert_with(|| stamp.clone());
         }
-        let fields = &self.fields;
-        self.stamps.retain(|event, _| fields.values().any(|versions| versions.contains_key(event)));
+        if lost {
+            let fields = &self.fields;
+            self.stamps.retain(|event, _| fields.values().any(|versions| versions.contains_key(event)));
+        }
     }
 
     /// A field's value: of the version with the greatest key.
     pub fn value(&self, field: &str) -> Option<(&str, &Stamp)> {
-        let versions = self.fields.get(field)?;
-        let (event, value) = versions.iter().max_by_key(|(event, _)| &self.stamps[*event].key)?;
-        Some((value, &self.stamps[event]))
+        self.versions(field).max_by_key(|(_, stamp)| &stamp.key)
+    }
+
+    /// The versions of a field that no other one dominates: value as JSON text, and whose it is.
+    pub fn versions(&self, field: &str) -> impl Iterator<Item = (&str, &Stamp)> {
+        let versions = self.fields.get(field).into_iter().flatten();
+        versions.map(|(event, value)| (value.as_str(), &self.stamps[event]))
     }
 
     /// The names of all fields that were ever written.
