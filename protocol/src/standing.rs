@@ -132,29 +132,18 @@ impl Resolver {
             _ => None,
         });
         self.rows.sales.insert(sale.sale_id, SaleRow::new(event, sale, void.map(|(e, v)| void_mark(e, v))));
-        let warehouse_id = sale.warehouse_id.unwrap_or(self.store_id);
-        let mut sold: BTreeMap<(Uuid, Uuid), Decimal> = BTreeMap::new();
-        for line in &sale.lines {
-            let qty = sold.entry((line.product_id, line.variant_id.unwrap_or_default())).or_default();
-            *qty = qty.saturating_add(line.qty);
-        }
-        for ((product_id, variant_id), qty) in sold {
-            let key = StockKey { product_id, variant_id, warehouse_id };
-            let id = |kind: &str| {
-                let name = format!("{kind}:{}:{product_id}:{variant_id}:{warehouse_id}", sale.sale_id);
-                Uuid::new_v5(&self.store_id, name.as_bytes())
-            };
-            let movement = |kind: &'static str, qty: Decimal, event: &Linked| MovementRow {
-                key,
-                kind,
-                qty_delta: Column::Quantity.saturate(qty),
-                event_id: event.key.event_id.clone(),
-                sale_id: Some(sale.sale_id),
-                created_at: event.key.created_at,
-            };
-            self.rows.movements.insert(id("sale"), movement("sale", -qty, event));
+        let movement = |key, kind: &'static str, qty: Decimal, event: &Linked| MovementRow {
+            key,
+            kind,
+            qty_delta: Column::Quantity.saturate(qty),
+            event_id: event.key.event_id.clone(),
+            sale_id: Some(sale.sale_id),
+            created_at: event.key.created_at,
+        };
+        for (key, sold, returned, qty) in sale_movements(self.store_id, sale) {
+            self.rows.movements.insert(sold, movement(key, "sale", -qty, event));
             if let Some((void_event, _)) = void {
-                self.rows.movements.insert(id("void"), movement("void", qty, void_event));
+                self.rows.movements.insert(returned, movement(key, "void", qty, void_event));
             }
         }
     }
@@ -248,14 +237,29 @@ fn void_mark(event: &Linked, void: &Void) -> VoidMark {
     }
 }
 
+/// What a sale takes out of the stock, one a product, variant and warehouse: what of, the id of the movement, that of
+/// its reversal by a void, and how much.
+pub fn sale_movements(store_id: Uuid, sale: &Sale) -> Vec<(StockKey, Uuid, Uuid, Decimal)> {
+    let warehouse_id = sale.warehouse_id.unwrap_or(store_id);
+    let mut sold: BTreeMap<(Uuid, Uuid), Decimal> = BTreeMap::new();
+    for line in &sale.lines {
+        let qty = sold.entry((line.product_id, line.variant_id.unwrap_or_default())).or_default();
+        *qty = qty.saturating_add(line.qty);
+    }
+    let movements = sold.into_iter().map(|((product_id, variant_id), qty)| {
+        let id = |kind: &str| {
+            let name = format!("{kind}:{}:{product_id}:{variant_id}:{warehouse_id}", sale.sale_id);
+            Uuid::new_v5(&store_id, name.as_bytes())
+        };
+        (StockKey { product_id, variant_id, warehouse_id }, id("sale"), id("void"), qty)
+    });
+    movements.collect()
+}
+
 fn stock_movement(store_id: Uuid, event: &Linked, stock: &Stock, index: usize) -> MovementRow {
     let moved = &stock.moves[index];
     MovementRow {
-        key: StockKey {
-            product_id: moved.product_id,
-            variant_id: moved.variant_id.unwrap_or_default(),
-            warehouse_id: moved.warehouse_id.unwrap_or(store_id),
-        },
+        key: moved.key(store_id),
         kind: stock.kind.name(),
         qty_delta: Column::Quantity.round(moved.qty_delta),
         event_id: event.key.event_id.clone(),

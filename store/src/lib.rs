@@ -14,6 +14,7 @@ mod outbox;
 mod projections;
 mod pull;
 mod reads;
+mod stored;
 mod stores;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

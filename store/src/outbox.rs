@@ -6,7 +6,7 @@
 use crate::{Error, Store};
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use std::time::Duration;
 use uuid::Uuid;
 use velox_protocol::clock::VectorClock;
@@ -65,6 +65,8 @@ pub struct Entry {
     pub retry_count: i32,
     /// Trace context of the request that brought it.
     pub trace_parent: Option<String>,
+    /// Whether other forms of the event are known; this is the one that came first.
+    pub has_forms: bool,
 }
 
 /// Entries of one entity, locked by an open transaction and already taken out of the queue in it.
@@ -73,6 +75,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Claim {
     pub(crate) transaction: Transaction<'static, Postgres>,
+    pub(crate) pool: PgPool,
     /// The claimed entries.
     pub entries: Vec<Entry>,
 }
@@ -112,7 +115,7 @@ impl Store {
             return claimed.map(|_| None);
         }
         let entries = claimed?;
-        Ok((!entries.is_empty()).then_some(Claim { transaction, entries }))
+        Ok((!entries.is_empty()).then(|| Claim { transaction, pool: self.projection.clone(), entries }))
     }
 
     /// Claims one entry, if it is still pending and nobody else has it.
@@ -144,7 +147,9 @@ impl Store {
                )
                SELECT e.store_id, e.event_id, e.type AS event_type, e.version, e.device_id, e.seq, e.created_at,
                    e.request_id, e.actor_user_id, e.vector_clock AS "vector_clock: Json<VectorClock>",
-                   e.payload::text AS "payload!", one.created_at AS queued_at, one.retry_count, one.trace_parent
+                   e.payload::text AS "payload!", one.created_at AS queued_at, one.retry_count, one.trace_parent,
+                   EXISTS (SELECT 1 FROM event_variants v
+                       WHERE v.store_id = e.store_id AND v.event_id = e.event_id) AS "has_forms!"
                FROM one JOIN events e USING (store_id, event_id)"#,
             store_id,
             event_id,
@@ -152,7 +157,7 @@ impl Store {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        Ok((!entries.is_empty()).then_some(Claim { transaction, entries }))
+        Ok((!entries.is_empty()).then(|| Claim { transaction, pool: self.projection.clone(), entries }))
     }
 
     /// Counts a failed attempt at a projection entry; at the last one it is dead and its event 'failed'.
@@ -383,7 +388,9 @@ async fn claim_deleting(
            )
            SELECT e.store_id, e.event_id, e.type AS event_type, e.version, e.device_id, e.seq, e.created_at,
                e.request_id, e.actor_user_id, e.vector_clock AS "vector_clock: Json<VectorClock>",
-               e.payload::text AS "payload!", g.created_at AS queued_at, g.retry_count, g.trace_parent
+               e.payload::text AS "payload!", g.created_at AS queued_at, g.retry_count, g.trace_parent,
+               EXISTS (SELECT 1 FROM event_variants v
+                   WHERE v.store_id = e.store_id AND v.event_id = e.event_id) AS "has_forms!"
            FROM gone g JOIN events e USING (store_id, event_id)"#,
         entity,
         limit
@@ -407,7 +414,9 @@ async fn claim_keeping(connection: &mut PgConnection, entity: &str, limit: i64) 
            )
            SELECT e.store_id, e.event_id, e.type AS event_type, e.version, e.device_id, e.seq, e.created_at,
                e.request_id, e.actor_user_id, e.vector_clock AS "vector_clock: Json<VectorClock>",
-               e.payload::text AS "payload!", k.created_at AS queued_at, k.retry_count, k.trace_parent
+               e.payload::text AS "payload!", k.created_at AS queued_at, k.retry_count, k.trace_parent,
+               EXISTS (SELECT 1 FROM event_variants v
+                   WHERE v.store_id = e.store_id AND v.event_id = e.event_id) AS "has_forms!"
            FROM kept k JOIN events e USING (store_id, event_id)"#,
         entity,
         limit

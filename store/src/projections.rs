@@ -3,9 +3,13 @@
 //! A batch is read once and written once: one statement a table, whatever its size. Never here: what stands
 //! (see `velox_protocol::standing`), or when a projection is tried again.
 
+mod audit;
 mod closure;
 mod diff;
+mod entities;
 mod exceptions;
+mod forms;
+mod possible;
 mod registers;
 mod standing;
 mod stock;
@@ -13,14 +17,16 @@ mod write;
 
 use crate::outbox::{Claim, Entry};
 use crate::{Error, Store};
+use audit::Audit;
 use exceptions::Noted;
+use forms::Formed;
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 use velox_protocol::catalogue;
 use velox_protocol::clock::Key;
 use velox_protocol::json::Json;
-use velox_protocol::payload::{FieldWrites, Payload};
+use velox_protocol::payload::Payload;
 use velox_protocol::standing::Linked;
 
 /// What a batch did.
@@ -55,12 +61,19 @@ enum Family {
 
 /// A batch, sorted by what its events make.
 #[derive(Default)]
-struct Sorted<'a> {
-    linked: BTreeMap<Uuid, Vec<Linked>>,
-    products: Vec<(&'a Entry, FieldWrites)>,
-    customers: Vec<(&'a Entry, FieldWrites)>,
-    sessions: Vec<(&'a Entry, FieldWrites)>,
+struct Sorted {
+    linked: BTreeMap<Uuid, standing::Batch>,
+    products: entities::Batch,
+    customers: entities::Batch,
+    sessions: entities::Batch,
     noted: Vec<Noted>,
+}
+
+/// What a batch did, and what it has to tell the conflict audit after its commit.
+#[derive(Debug, Default)]
+struct Done {
+    failed: Vec<ProjectionFailure>,
+    audit: Audit,
 }
 
 impl Claim {
@@ -70,44 +83,72 @@ impl Claim {
     /// The database's; then nothing is written and the entries are pending as before.
     #[tracing::instrument(name = "db.project", level = "debug", skip_all, fields(entries = self.entries.len()))]
     pub async fn project(mut self) -> Result<BatchReport, Error> {
-        let connection = &mut *self.transaction;
-        let sorted = sort(&self.entries);
-        let failed = sorted.noted.iter().filter_map(Noted::failure).collect();
-        if !sorted.linked.is_empty() {
-            lock(connection, Family::Linked, sorted.linked.keys().copied().collect()).await?;
-            standing::project(connection, sorted.linked).await?;
-        }
-        let stores =
-            |writes: &[(&Entry, FieldWrites)]| writes.iter().map(|(entry, _)| entry.store_id).collect();
-        if !sorted.products.is_empty() {
-            lock(connection, Family::Product, stores(&sorted.products)).await?;
-            registers::products(connection, &sorted.products).await?;
-        }
-        if !sorted.customers.is_empty() {
-            lock(connection, Family::Customer, stores(&sorted.customers)).await?;
-            registers::customers(connection, &sorted.customers).await?;
-        }
-        if !sorted.sessions.is_empty() {
-            lock(connection, Family::Session, stores(&sorted.sessions)).await?;
-            registers::sessions(connection, &sorted.sessions).await?;
-        }
-        exceptions::note(connection, &sorted.noted).await?;
+        let count = self.entries.len();
+        let done = project(&mut self.transaction, self.entries).await?;
         self.transaction.commit().await?;
-        Ok(BatchReport { done: self.entries.len(), failed })
+        done.audit.log(&self.pool).await;
+        Ok(BatchReport { done: count, failed: done.failed })
     }
 }
 
-fn sort(entries: &[Entry]) -> Sorted<'_> {
+/// Projects events, each in the form that counts, while nobody else projects those of their stores.
+async fn project(connection: &mut PgConnection, entries: Vec<Entry>) -> Result<Done, Error> {
+    let sorted = sort(forms::of(connection, entries).await?);
+    let mut done =
+        Done { failed: sorted.noted.iter().filter_map(Noted::failure).collect(), ..Done::default() };
+    let audit = &mut done.audit;
+    if !sorted.linked.is_empty() {
+        lock(connection, Family::Linked, sorted.linked.keys().copied().collect()).await?;
+        audit.met = standing::project(connection, &sorted.linked).await?;
+    }
+    if !sorted.products.is_empty() {
+        lock(connection, Family::Product, sorted.products.stores()).await?;
+        registers::products(connection, &sorted.products, audit).await?;
+    }
+    if !sorted.customers.is_empty() {
+        lock(connection, Family::Customer, sorted.customers.stores()).await?;
+        registers::customers(connection, &sorted.customers, audit).await?;
+    }
+    if !sorted.sessions.is_empty() {
+        lock(connection, Family::Session, sorted.sessions.stores()).await?;
+        registers::sessions(connection, &sorted.sessions, audit).await?;
+    }
+    exceptions::note(connection, &sorted.noted).await?;
+    Ok(done)
+}
+
+fn sort(entries: Vec<Formed>) -> Sorted {
     let mut sorted = Sorted::default();
-    for entry in entries {
-        match read(entry) {
-            Ok(None) => sorted.noted.push(Noted::skipped(entry)),
-            Err(reason) => sorted.noted.push(Noted::failed(entry, reason)),
-            Ok(Some(Payload::Product(writes))) => sorted.products.push((entry, writes)),
-            Ok(Some(Payload::Customer(writes))) => sorted.customers.push((entry, writes)),
-            Ok(Some(Payload::Session(writes))) => sorted.sessions.push((entry, writes)),
+    for Formed { entry, others } in entries {
+        for (form, payload) in others {
+            let store_id = form.store_id;
+            match payload {
+                Payload::Product(writes) => {
+                    drop(sorted.products.formerly.insert((store_id, writes.entity_id)))
+                }
+                Payload::Customer(writes) => {
+                    drop(sorted.customers.formerly.insert((store_id, writes.entity_id)))
+                }
+                Payload::Session(writes) => {
+                    drop(sorted.sessions.formerly.insert((store_id, writes.entity_id)))
+                }
+                payload => {
+                    sorted.linked.entry(store_id).or_default().formerly.push(linked(&form, payload));
+                }
+            }
+        }
+        match read(&entry) {
+            Ok(None) => sorted.noted.push(Noted::skipped(&entry)),
+            Err(reason) => sorted.noted.push(Noted::failed(&entry, reason)),
+            Ok(Some(Payload::Product(writes))) => sorted.products.writes.push((entry, writes)),
+            Ok(Some(Payload::Customer(writes))) => sorted.customers.writes.push((entry, writes)),
+            Ok(Some(Payload::Session(writes))) => {
+                let writes = registers::signed(&entry, &writes);
+                sorted.sessions.writes.push((entry, writes));
+            }
             Ok(Some(payload)) => {
-                sorted.linked.entry(entry.store_id).or_default().push(linked(entry, payload));
+                let event = linked(&entry, payload);
+                sorted.linked.entry(entry.store_id).or_default().add(entry.store_id, event);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Linked;
 use crate::decimal::Column;
-use crate::payload::{LedgerEntry, Money, Payment, Sale, SaleLine};
+use crate::payload::{LedgerEntry, Money, Payment, Sale, SaleLine, StockMove};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
@@ -119,6 +119,13 @@ impl DebtStatus {
             DebtStatus::Cancelled => "cancelled",
         }
     }
+
+    /// The reverse of [`DebtStatus::name`].
+    pub fn of_name(name: &str) -> Option<Self> {
+        [DebtStatus::Pending, DebtStatus::Partial, DebtStatus::Paid, DebtStatus::Cancelled]
+            .into_iter()
+            .find(|status| status.name() == name)
+    }
 }
 
 /// A standing debt.
@@ -183,6 +190,17 @@ pub struct StockKey {
     pub variant_id: Uuid,
     /// The warehouse; the store's id: the default one.
     pub warehouse_id: Uuid,
+}
+
+impl StockMove {
+    /// What it moves.
+    pub fn key(&self, store_id: Uuid) -> StockKey {
+        StockKey {
+            product_id: self.product_id,
+            variant_id: self.variant_id.unwrap_or_default(),
+            warehouse_id: self.warehouse_id.unwrap_or(store_id),
+        }
+    }
 }
 
 /// A standing stock movement.

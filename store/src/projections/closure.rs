@@ -1,6 +1,7 @@
 //! The connected set around new events: what is already projected and meets them by some id.
 
-use super::{linked, read};
+use super::standing::Batch;
+use super::{forms, linked, read};
 use crate::Error;
 use crate::outbox::Entry;
 use sqlx::PgConnection;
@@ -8,7 +9,7 @@ use sqlx::types::Json;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
 use velox_protocol::clock::VectorClock;
-use velox_protocol::payload::Link;
+use velox_protocol::payload::{Link, LinkKind, Payload};
 use velox_protocol::standing::Linked;
 
 /// Which name spaces of an id are looked for.
@@ -31,24 +32,39 @@ fn space(kind: i16) -> Option<u8> {
         K::LedgerOfSale,
         K::LedgerRequest,
         K::DerivedDebt,
+        K::Product,
+        K::Customer,
+        K::Session,
     ]
     .into_iter()
     .find(|known| *known as i16 == kind)
     .map(K::space)
 }
 
-/// The projected events, by store, that are connected to the new ones; the new ones too if they are projected.
+/// What is already projected around new events.
+#[derive(Default)]
+pub(super) struct Closure {
+    /// The events in the form that counts; the new ones too if they are projected.
+    pub(super) events: Vec<Linked>,
+    /// Other forms of them, whose rows may stand.
+    pub(super) formerly: Vec<Linked>,
+}
+
+/// The projected events, by store, that are connected to the new ones.
 pub(super) async fn load(
     connection: &mut PgConnection,
-    new: &BTreeMap<Uuid, Vec<(Linked, Vec<Link>)>>,
-) -> Result<BTreeMap<Uuid, Vec<Linked>>, Error> {
-    let mut found: BTreeMap<Uuid, Vec<Linked>> = BTreeMap::new();
+    new: &BTreeMap<Uuid, Batch>,
+) -> Result<BTreeMap<Uuid, Closure>, Error> {
+    let mut found: BTreeMap<Uuid, Closure> = BTreeMap::new();
     let mut loaded: HashSet<(Uuid, String)> = HashSet::new();
     let mut asked: Wanted = HashMap::new();
     let mut frontier: Wanted = HashMap::new();
-    for (store_id, events) in new {
-        for (_, links) in events {
+    for (store_id, batch) in new {
+        for links in batch.events.iter().map(|(_, links)| links) {
             extend(&mut frontier, &asked, *store_id, links);
+        }
+        for event in &batch.formerly {
+            extend(&mut frontier, &asked, *store_id, &links(*store_id, event));
         }
     }
     while !frontier.is_empty() {
@@ -56,15 +72,32 @@ pub(super) async fn load(
         for (id, spaces) in frontier.drain() {
             asked.entry(id).or_default().extend(spaces);
         }
-        for entry in load_events(connection, &events).await? {
+        let entries = load_events(connection, &events).await?;
+        for formed in forms::of(connection, entries).await? {
+            let store_id = formed.entry.store_id;
+            let closure = found.entry(store_id).or_default();
+            for (form, payload) in formed.others {
+                let event = linked(&form, payload);
+                extend(&mut frontier, &asked, store_id, &links(store_id, &event));
+                closure.formerly.push(event);
+            }
             // A projected event had a meaning when it was projected, and its payload does not change.
-            let Ok(Some(payload)) = read(&entry) else { continue };
-            let links = payload.links(entry.store_id, entry.request_id.as_deref());
-            extend(&mut frontier, &asked, entry.store_id, &links);
-            found.entry(entry.store_id).or_default().push(linked(&entry, payload));
+            let Ok(Some(payload)) = read(&formed.entry) else { continue };
+            let event = linked(&formed.entry, payload);
+            extend(&mut frontier, &asked, store_id, &links(store_id, &event));
+            closure.events.push(event);
         }
     }
     Ok(found)
+}
+
+/// The event's links; with one of its own where it would have none, so that it is known when it comes again.
+pub(super) fn links(store_id: Uuid, event: &Linked) -> Vec<Link> {
+    let mut links = event.payload.links(store_id, event.request_id.as_deref());
+    if let (true, Payload::Stock(stock)) = (links.is_empty(), &event.payload) {
+        links.push(Link { kind: LinkKind::MovementId, id: stock.key(store_id, &event.key.event_id, 0) });
+    }
+    links
 }
 
 fn extend(frontier: &mut Wanted, asked: &Wanted, store_id: Uuid, links: &[Link]) {
@@ -103,7 +136,10 @@ async fn linked_events(
     Ok(events)
 }
 
-async fn load_events(connection: &mut PgConnection, events: &[(Uuid, String)]) -> Result<Vec<Entry>, Error> {
+pub(super) async fn load_events(
+    connection: &mut PgConnection,
+    events: &[(Uuid, String)],
+) -> Result<Vec<Entry>, Error> {
     if events.is_empty() {
         return Ok(Vec::new());
     }
@@ -113,7 +149,9 @@ async fn load_events(connection: &mut PgConnection, events: &[(Uuid, String)]) -
         Entry,
         r#"SELECT e.store_id, e.event_id, e.type AS event_type, e.version, e.device_id, e.seq, e.created_at,
                e.request_id, e.actor_user_id, e.vector_clock AS "vector_clock: Json<VectorClock>",
-               e.payload::text AS "payload!", e.received_at AS queued_at, 0 AS "retry_count!", e.trace_parent
+               e.payload::text AS "payload!", e.received_at AS queued_at, 0 AS "retry_count!", e.trace_parent,
+               EXISTS (SELECT 1 FROM event_variants v
+                   WHERE v.store_id = e.store_id AND v.event_id = e.event_id) AS "has_forms!"
            FROM unnest($1::uuid[], $2::text[]) AS k(store_id, event_id) JOIN events e USING (store_id, event_id)"#,
         &stores,
         &ids as &[&str]
@@ -124,13 +162,10 @@ async fn load_events(connection: &mut PgConnection, events: &[(Uuid, String)]) -
 }
 
 /// Remembers the ids of events that are projected now.
-pub(super) async fn save(
-    connection: &mut PgConnection,
-    new: &BTreeMap<Uuid, Vec<(Linked, Vec<Link>)>>,
-) -> Result<(), Error> {
+pub(super) async fn save(connection: &mut PgConnection, new: &BTreeMap<Uuid, Batch>) -> Result<(), Error> {
     let rows: Vec<(Uuid, &Linked, &Link)> = new
         .iter()
-        .flat_map(|(store, events)| events.iter().map(move |(event, links)| (*store, event, links)))
+        .flat_map(|(store, batch)| batch.events.iter().map(move |(event, links)| (*store, event, links)))
         .flat_map(|(store, event, links)| links.iter().map(move |link| (store, event, link)))
         .collect();
     if rows.is_empty() {

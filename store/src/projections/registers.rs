@@ -1,49 +1,65 @@
 //! Products, customers and cash sessions: one read and one write a table for a whole batch.
 
+use super::audit::Audit;
+use super::entities::{Batch, Kind, Merged, State, States, Stored, merge};
 use crate::Error;
 use crate::outbox::Entry;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use sqlx::types::Json;
-use std::collections::BTreeMap;
 use uuid::Uuid;
-use velox_protocol::clock::{Key, VectorClock};
-use velox_protocol::crdt::register::{Registers, Stamp};
-use velox_protocol::payload::FieldWrites;
+use velox_protocol::crdt::register::Registers;
+use velox_protocol::payload::{FieldWrites, LinkKind, Payload};
 
-/// An entity's registers and the smallest time of its events.
-struct State {
-    created_at: DateTime<Utc>,
-    registers: Registers,
-}
-
-type States = BTreeMap<(Uuid, Uuid), State>;
-
-/// What is read back of the stored entities.
-struct Stored {
-    store_id: Uuid,
-    id: Uuid,
-    created_at: Option<DateTime<Utc>>,
-    registers: Json<Registers>,
-}
+/// The three kinds.
+const PRODUCT: Kind = Kind {
+    link: LinkKind::Product,
+    name: "product",
+    writes: |_, payload| if let Payload::Product(writes) = payload { Some(writes) } else { None },
+};
+const CUSTOMER: Kind = Kind {
+    link: LinkKind::Customer,
+    name: "customer",
+    writes: |_, payload| if let Payload::Customer(writes) = payload { Some(writes) } else { None },
+};
+const SESSION: Kind = Kind {
+    link: LinkKind::Session,
+    name: "cash_session",
+    // A session's register is the whole event: who acted belongs to it.
+    writes: |entry, payload| {
+        if let Payload::Session(writes) = payload { Some(signed(entry, &writes)) } else { None }
+    },
+};
 
 pub(super) async fn products(
     connection: &mut PgConnection,
-    writes: &[(&Entry, FieldWrites)],
+    batch: &Batch,
+    audit: &mut Audit,
 ) -> Result<(), Error> {
-    let (stores, ids) = entities(writes);
+    let (stores, ids): (Vec<Uuid>, Vec<Uuid>) = batch.keys().into_iter().unzip();
     let stored = sqlx::query_as!(
         Stored,
         r#"SELECT p.store_id, p.id, p.created_at, p.registers AS "registers: Json<Registers>"
-           FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::uuid[])) AS k(store_id, id)
+           FROM unnest($1::uuid[], $2::uuid[]) AS k(store_id, id)
            JOIN products p USING (store_id, id)"#,
         &stores,
         &ids
     )
     .fetch_all(&mut *connection)
     .await?;
-    let states = merge(stored, writes);
+    let Merged { states, gone } = merge(connection, PRODUCT, batch, stored, audit).await?;
+    if !gone.is_empty() {
+        let (stores, ids): (Vec<Uuid>, Vec<Uuid>) = gone.into_iter().unzip();
+        sqlx::query!(
+            "DELETE FROM products t USING unnest($1::uuid[], $2::uuid[]) AS k(store_id, id)
+             WHERE t.store_id = k.store_id AND t.id = k.id",
+            &stores,
+            &ids
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
     let rows = Rows(&states);
     sqlx::query!(
         "INSERT INTO products (store_id, id, name, category, sku, barcode, price, price_bs, price_usd, cost_bs,
@@ -87,20 +103,32 @@ pub(super) async fn products(
 
 pub(super) async fn customers(
     connection: &mut PgConnection,
-    writes: &[(&Entry, FieldWrites)],
+    batch: &Batch,
+    audit: &mut Audit,
 ) -> Result<(), Error> {
-    let (stores, ids) = entities(writes);
+    let (stores, ids): (Vec<Uuid>, Vec<Uuid>) = batch.keys().into_iter().unzip();
     let stored = sqlx::query_as!(
         Stored,
         r#"SELECT c.store_id, c.id, c.created_at, c.registers AS "registers: Json<Registers>"
-           FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::uuid[])) AS k(store_id, id)
+           FROM unnest($1::uuid[], $2::uuid[]) AS k(store_id, id)
            JOIN customers c USING (store_id, id)"#,
         &stores,
         &ids
     )
     .fetch_all(&mut *connection)
     .await?;
-    let states = merge(stored, writes);
+    let Merged { states, gone } = merge(connection, CUSTOMER, batch, stored, audit).await?;
+    if !gone.is_empty() {
+        let (stores, ids): (Vec<Uuid>, Vec<Uuid>) = gone.into_iter().unzip();
+        sqlx::query!(
+            "DELETE FROM customers t USING unnest($1::uuid[], $2::uuid[]) AS k(store_id, id)
+             WHERE t.store_id = k.store_id AND t.id = k.id",
+            &stores,
+            &ids
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
     let rows = Rows(&states);
     sqlx::query!(
         "INSERT INTO customers (store_id, id, name, document_id, phone, email, address, credit_limit, notes,
@@ -135,23 +163,32 @@ pub(super) async fn customers(
 
 pub(super) async fn sessions(
     connection: &mut PgConnection,
-    writes: &[(&Entry, FieldWrites)],
+    batch: &Batch,
+    audit: &mut Audit,
 ) -> Result<(), Error> {
-    let (stores, ids) = entities(writes);
+    let (stores, ids): (Vec<Uuid>, Vec<Uuid>) = batch.keys().into_iter().unzip();
     let stored = sqlx::query_as!(
         Stored,
         r#"SELECT s.store_id, s.id, NULL::timestamptz AS created_at, s.registers AS "registers: Json<Registers>"
-           FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::uuid[])) AS k(store_id, id)
+           FROM unnest($1::uuid[], $2::uuid[]) AS k(store_id, id)
            JOIN cash_sessions s USING (store_id, id)"#,
         &stores,
         &ids
     )
     .fetch_all(&mut *connection)
     .await?;
-    // A session's register is the whole event: who acted belongs to it.
-    let whole: Vec<(&Entry, FieldWrites)> =
-        writes.iter().map(|(entry, writes)| (*entry, signed(entry, writes))).collect();
-    let states = merge(stored, &whole);
+    let Merged { states, gone } = merge(connection, SESSION, batch, stored, audit).await?;
+    if !gone.is_empty() {
+        let (stores, ids): (Vec<Uuid>, Vec<Uuid>) = gone.into_iter().unzip();
+        sqlx::query!(
+            "DELETE FROM cash_sessions t USING unnest($1::uuid[], $2::uuid[]) AS k(store_id, id)
+             WHERE t.store_id = k.store_id AND t.id = k.id",
+            &stores,
+            &ids
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
     let rows = Rows(&states);
     let side = |field: &str| -> Vec<Side> { rows.each(|state| Side::of(&state.registers, field)) };
     let (opened, closed) = (side("opened"), side("closed"));
@@ -201,42 +238,8 @@ pub(super) async fn sessions(
     Ok(())
 }
 
-fn entities(writes: &[(&Entry, FieldWrites)]) -> (Vec<Uuid>, Vec<Uuid>) {
-    writes.iter().map(|(entry, writes)| (entry.store_id, writes.entity_id)).unzip()
-}
-
-fn merge(stored: Vec<Stored>, writes: &[(&Entry, FieldWrites)]) -> States {
-    let mut states: States = stored
-        .into_iter()
-        .map(|row| {
-            let created_at = row.created_at.unwrap_or(DateTime::<Utc>::MAX_UTC);
-            ((row.store_id, row.id), State { created_at, registers: row.registers.0 })
-        })
-        .collect();
-    for (entry, writes) in writes {
-        let state = states
-            .entry((entry.store_id, writes.entity_id))
-            .or_insert_with(|| State { created_at: entry.created_at, registers: Registers::default() });
-        state.created_at = state.created_at.min(entry.created_at);
-        state.registers.write(&stamp(entry), &writes.fields);
-    }
-    states
-}
-
-fn stamp(entry: &Entry) -> Stamp {
-    let sent = entry.vector_clock.as_ref().map(|json| json.0.clone()).unwrap_or_default();
-    Stamp {
-        key: Key {
-            created_at: entry.created_at,
-            device_id: entry.device_id.clone(),
-            event_id: entry.event_id.clone(),
-        },
-        clock: VectorClock::of_event(&sent, &entry.device_id, entry.seq, entry.created_at),
-    }
-}
-
 /// The session's register with who acted and, where the payload names no time, the event's.
-fn signed(entry: &Entry, writes: &FieldWrites) -> FieldWrites {
+pub(super) fn signed(entry: &Entry, writes: &FieldWrites) -> FieldWrites {
     let fields = writes.fields.iter().map(|(field, text)| {
         let mut value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
         value["by"] = entry.actor_user_id.clone().into();

@@ -1,58 +1,87 @@
 //! Sales, debts, payments, ledger entries and stock movements: resolve the connected set before and after the
 //! batch, write the difference. The common sale, met once, has nothing before it.
+//!
+//! What stands before is computed from the events, unless an event is projected again or in another form: then it
+//! is read from the tables, so that rows that somebody removed come back and those of the old form go.
 
+use super::audit::Met;
+use super::closure::{self, Closure};
 use super::diff::Changes;
 use super::exceptions::{self, Noted};
-use super::{closure, stock, write};
+use super::possible::Possible;
+use super::{stock, write};
 use crate::Error;
 use sqlx::PgConnection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use uuid::Uuid;
-use velox_protocol::payload::{Link, LinkKind, Payload};
-use velox_protocol::standing::{Linked, Rows, resolve};
+use velox_protocol::payload::Link;
+use velox_protocol::standing::{Exception, Linked, Rows, resolve};
 
+/// What is to be projected of one store.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// The events with their links.
+    pub(super) events: Vec<(Linked, Vec<Link>)>,
+    /// Other forms of events of the batch.
+    pub(super) formerly: Vec<Linked>,
+}
+
+impl Batch {
+    pub(super) fn add(&mut self, store_id: Uuid, event: Linked) {
+        let links = closure::links(store_id, &event);
+        self.events.push((event, links));
+    }
+}
+
+/// Answers which events were absorbed by which.
 pub(super) async fn project(
     connection: &mut PgConnection,
-    events: BTreeMap<Uuid, Vec<Linked>>,
-) -> Result<(), Error> {
-    let new: BTreeMap<Uuid, Vec<(Linked, Vec<Link>)>> = events
-        .into_iter()
-        .map(|(store, events)| {
-            let with_links = events.into_iter().map(|event| {
-                let links = links(store, &event);
-                (event, links)
-            });
-            (store, with_links.collect())
-        })
-        .collect();
-    let before_events = closure::load(connection, &new).await?;
+    new: &BTreeMap<Uuid, Batch>,
+) -> Result<Vec<Met>, Error> {
+    let mut closures = closure::load(connection, new).await?;
     let mut before: BTreeMap<Uuid, Rows> = BTreeMap::new();
     let mut after: BTreeMap<Uuid, Rows> = BTreeMap::new();
-    for (store, events) in &new {
-        let mut all = before_events.get(store).cloned().unwrap_or_default();
-        let mut old = resolve(*store, &all);
-        all.extend(events.iter().map(|(event, _)| event.clone()));
+    let mut again: Vec<(Uuid, Possible)> = Vec::new();
+    let mut met = Vec::new();
+    for (store, batch) in new {
+        let closure = closures.remove(store).unwrap_or_default();
+        let known: HashSet<&str> = closure.events.iter().map(|event| event.key.event_id.as_str()).collect();
+        let repeated = batch.events.iter().any(|(event, _)| known.contains(event.key.event_id.as_str()));
+        let other_forms = !batch.formerly.is_empty() || !closure.formerly.is_empty();
+        let stored = if repeated || other_forms {
+            let possible = Possible::of(*store, batch, &closure);
+            let rows = possible.read(connection, *store).await?;
+            again.push((*store, possible));
+            Some(rows)
+        } else {
+            None
+        };
+        let Closure { events: mut all, .. } = closure;
+        let old = stored.unwrap_or_else(|| resolve(*store, &all));
+        all.extend(batch.events.iter().map(|(event, _)| event.clone()));
         let rows = resolve(*store, &all);
-        // One that is projected again has its exception written again: it may have been failed in between.
-        for (event, _) in events {
-            if rows.exceptions.contains_key(&event.key.event_id) {
-                old.exceptions.remove(&event.key.event_id);
-            }
-        }
+        met.extend(absorbed(*store, &all, &old, &rows));
         before.insert(*store, old);
         after.insert(*store, rows);
     }
     apply(connection, &before, &after).await?;
-    closure::save(connection, &new).await
+    for (store, possible) in &again {
+        stock::recount(connection, *store, possible.keys()).await?;
+    }
+    closure::save(connection, new).await?;
+    Ok(met)
 }
 
-/// The event's links; with one of its own where it would have none, so that it is known when it comes again.
-fn links(store_id: Uuid, event: &Linked) -> Vec<Link> {
-    let mut links = event.payload.links(store_id, event.request_id.as_deref());
-    if let (true, Payload::Stock(stock)) = (links.is_empty(), &event.payload) {
-        links.push(Link { kind: LinkKind::MovementId, id: stock.key(store_id, &event.key.event_id, 0) });
-    }
-    links
+/// The events that are absorbed now and were not before.
+fn absorbed(store_id: Uuid, events: &[Linked], before: &Rows, after: &Rows) -> Vec<Met> {
+    let fresh = after.exceptions.iter().filter(|(event, now)| before.exceptions.get(*event) != Some(*now));
+    fresh
+        .filter_map(|(event_id, exception)| {
+            let Exception::Absorbed(by) = exception else { return None };
+            let event = events.iter().find(|event| event.key.event_id == *event_id)?;
+            Some(Met::absorbed(store_id, event, by))
+        })
+        .collect()
 }
 
 async fn apply(

@@ -4,7 +4,7 @@ use super::diff::Changes;
 use crate::Error;
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 use velox_protocol::standing::{MovementRow, Rows, StockKey};
 
@@ -115,6 +115,44 @@ async fn drop_empty(connection: &mut PgConnection, left: &[(Uuid, StockKey)]) ->
         &left.iter().map(|(_, key)| key.product_id).collect::<Vec<_>>(),
         &left.iter().map(|(_, key)| key.variant_id).collect::<Vec<_>>(),
         &left.iter().map(|(_, key)| key.warehouse_id).collect::<Vec<_>>()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Sets the stock of these keys to the sum of their movements.
+pub(super) async fn recount(
+    connection: &mut PgConnection,
+    store_id: Uuid,
+    keys: &BTreeSet<StockKey>,
+) -> Result<(), Error> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let products: Vec<Uuid> = keys.iter().map(|key| key.product_id).collect();
+    let variants: Vec<Uuid> = keys.iter().map(|key| key.variant_id).collect();
+    let warehouses: Vec<Uuid> = keys.iter().map(|key| key.warehouse_id).collect();
+    sqlx::query!(
+        "WITH counted AS (
+             SELECT k.product_id, k.variant_id, k.warehouse_id, (
+                 SELECT sum(m.qty_delta) FROM stock_movements m
+                 WHERE m.store_id = $1 AND m.product_id = k.product_id AND m.variant_id = k.variant_id
+                   AND m.warehouse_id = k.warehouse_id) AS stock
+             FROM unnest($2::uuid[], $3::uuid[], $4::uuid[]) AS k(product_id, variant_id, warehouse_id)
+         ), gone AS (
+             DELETE FROM warehouse_stock w USING counted c
+             WHERE c.stock IS NULL AND w.store_id = $1 AND w.product_id = c.product_id
+               AND w.variant_id = c.variant_id AND w.warehouse_id = c.warehouse_id
+         )
+         INSERT INTO warehouse_stock (store_id, product_id, variant_id, warehouse_id, stock)
+         SELECT $1, product_id, variant_id, warehouse_id, stock FROM counted WHERE stock IS NOT NULL
+         ON CONFLICT (store_id, product_id, variant_id, warehouse_id) DO UPDATE SET stock = EXCLUDED.stock
+         WHERE warehouse_stock.stock <> EXCLUDED.stock",
+        store_id,
+        &products,
+        &variants,
+        &warehouses
     )
     .execute(connection)
     .await?;
