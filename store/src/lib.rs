@@ -14,6 +14,7 @@ mod outbox;
 mod projections;
 mod pull;
 mod reads;
+mod rebuild;
 mod stored;
 mod stores;
 #[cfg(any(test, feature = "testing"))]
@@ -28,6 +29,7 @@ pub use outbox::{Claim, Entry, OutboxCounts, RetryPolicy};
 pub use projections::{BatchReport, ProjectionFailure};
 pub use pull::{PullRequest, Pulled};
 pub use reads::*;
+pub use rebuild::{Difference, Rebuilt};
 pub use stores::{CreatedStore, StoreRow};
 pub use verify::Finding;
 

@@ -52,11 +52,25 @@ pub struct ProjectionFailure {
 /// Classes of advisory locks: two pods that project events of one store in one family take turns.
 #[derive(Debug, Clone, Copy)]
 #[repr(i32)]
-enum Family {
+pub(crate) enum Family {
     Linked = 0x5645_0001,
     Product = 0x5645_0002,
     Customer = 0x5645_0003,
     Session = 0x5645_0004,
+}
+
+impl Family {
+    /// In the order in which they are taken.
+    pub(crate) const ALL: [Family; 4] = [Family::Linked, Family::Product, Family::Customer, Family::Session];
+}
+
+/// Whether a projection takes turns with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locks {
+    /// With all that project the same stores.
+    Taken,
+    /// It writes into tables that nobody else sees.
+    None,
 }
 
 /// A batch, sorted by what its events make.
@@ -71,7 +85,7 @@ struct Sorted {
 
 /// What a batch did, and what it has to tell the conflict audit after its commit.
 #[derive(Debug, Default)]
-struct Done {
+pub(crate) struct Done {
     failed: Vec<ProjectionFailure>,
     audit: Audit,
 }
@@ -84,33 +98,45 @@ impl Claim {
     #[tracing::instrument(name = "db.project", level = "debug", skip_all, fields(entries = self.entries.len()))]
     pub async fn project(mut self) -> Result<BatchReport, Error> {
         let count = self.entries.len();
-        let done = project(&mut self.transaction, self.entries).await?;
+        let done = project(&mut self.transaction, self.entries, Locks::Taken).await?;
         self.transaction.commit().await?;
         done.audit.log(&self.pool).await;
         Ok(BatchReport { done: count, failed: done.failed })
     }
 }
 
-/// Projects events, each in the form that counts, while nobody else projects those of their stores.
-async fn project(connection: &mut PgConnection, entries: Vec<Entry>) -> Result<Done, Error> {
+/// Projects events, each in the form that counts.
+pub(crate) async fn project(
+    connection: &mut PgConnection,
+    entries: Vec<Entry>,
+    locks: Locks,
+) -> Result<Done, Error> {
     let sorted = sort(forms::of(connection, entries).await?);
     let mut done =
         Done { failed: sorted.noted.iter().filter_map(Noted::failure).collect(), ..Done::default() };
     let audit = &mut done.audit;
     if !sorted.linked.is_empty() {
-        lock(connection, Family::Linked, sorted.linked.keys().copied().collect()).await?;
+        if locks == Locks::Taken {
+            lock(connection, Family::Linked, sorted.linked.keys().copied().collect()).await?;
+        }
         audit.met = standing::project(connection, &sorted.linked).await?;
     }
     if !sorted.products.is_empty() {
-        lock(connection, Family::Product, sorted.products.stores()).await?;
+        if locks == Locks::Taken {
+            lock(connection, Family::Product, sorted.products.stores()).await?;
+        }
         registers::products(connection, &sorted.products, audit).await?;
     }
     if !sorted.customers.is_empty() {
-        lock(connection, Family::Customer, sorted.customers.stores()).await?;
+        if locks == Locks::Taken {
+            lock(connection, Family::Customer, sorted.customers.stores()).await?;
+        }
         registers::customers(connection, &sorted.customers, audit).await?;
     }
     if !sorted.sessions.is_empty() {
-        lock(connection, Family::Session, sorted.sessions.stores()).await?;
+        if locks == Locks::Taken {
+            lock(connection, Family::Session, sorted.sessions.stores()).await?;
+        }
         registers::sessions(connection, &sorted.sessions, audit).await?;
     }
     exceptions::note(connection, &sorted.noted).await?;
@@ -122,19 +148,17 @@ fn sort(entries: Vec<Formed>) -> Sorted {
     for Formed { entry, others } in entries {
         for (form, payload) in others {
             let store_id = form.store_id;
-            match payload {
-                Payload::Product(writes) => {
-                    drop(sorted.products.formerly.insert((store_id, writes.entity_id)))
-                }
-                Payload::Customer(writes) => {
-                    drop(sorted.customers.formerly.insert((store_id, writes.entity_id)))
-                }
-                Payload::Session(writes) => {
-                    drop(sorted.sessions.formerly.insert((store_id, writes.entity_id)))
-                }
+            let entity = match payload {
+                Payload::Product(writes) => Some((&mut sorted.products, writes)),
+                Payload::Customer(writes) => Some((&mut sorted.customers, writes)),
+                Payload::Session(writes) => Some((&mut sorted.sessions, writes)),
                 payload => {
                     sorted.linked.entry(store_id).or_default().formerly.push(linked(&form, payload));
+                    None
                 }
+            };
+            if let Some((batch, writes)) = entity {
+                batch.formerly.insert((store_id, writes.entity_id));
             }
         }
         match read(&entry) {
@@ -178,7 +202,11 @@ fn linked(entry: &Entry, payload: Payload) -> Linked {
 }
 
 /// Taken in one order, so that two batches never wait for each other in a circle; released by the commit.
-async fn lock(connection: &mut PgConnection, family: Family, stores: BTreeSet<Uuid>) -> Result<(), Error> {
+pub(crate) async fn lock(
+    connection: &mut PgConnection,
+    family: Family,
+    stores: BTreeSet<Uuid>,
+) -> Result<(), Error> {
     let keys: Vec<i32> = stores
         .into_iter()
         .map(|store| i32::from_be_bytes(store.as_bytes()[12..].try_into().unwrap_or_default()))

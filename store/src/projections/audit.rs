@@ -5,12 +5,15 @@ use crate::Error;
 use sqlx::PgPool;
 use std::time::Duration;
 use uuid::Uuid;
-use velox_protocol::conflict::{Conflict, conflict_id};
+use velox_protocol::conflict::{Conflict, Version, conflict_id};
 use velox_protocol::payload::Payload;
 use velox_protocol::standing::Linked;
 
 /// Longest time that projectors are held up by the log.
 const LIMIT: Duration = Duration::from_secs(2);
+
+/// Most losers that a row of the log names, the latest ones: who all takes part in an open conflict stands there.
+const LOSERS: usize = 16;
 
 /// A conflict that was met.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +81,8 @@ impl Met {
         entity_id: Uuid,
         conflict: &Conflict,
     ) -> Self {
-        let event = |version: &velox_protocol::conflict::Version| version.stamp.key.event_id.clone();
+        let event = |version: &Version| version.stamp.key.event_id.clone();
+        let losers = conflict.losers();
         Met {
             store_id,
             id: conflict_id(store_id, entity_id, &conflict.field),
@@ -86,7 +90,7 @@ impl Met {
             entity_id,
             field: conflict.field.clone(),
             winner: event(conflict.winner()),
-            losers: conflict.losers().iter().map(event).collect(),
+            losers: losers[losers.len().saturating_sub(LOSERS)..].iter().map(event).collect(),
             strategy: if conflict.is_open { "mvr" } else { "lww" },
         }
     }

@@ -46,13 +46,13 @@ impl Possible {
                     self.keys.insert(key);
                 }
             }
-            Payload::Void(void) => drop(self.sales.insert(void.sale_id)),
-            Payload::Debt(debt) => drop(self.debts.insert(debt.debt_id)),
+            Payload::Void(void) => self.sales.extend([void.sale_id]),
+            Payload::Debt(debt) => self.debts.extend([debt.debt_id]),
             Payload::Payment(payment) => {
                 self.payments.insert(payment.payment_id);
                 self.debts.insert(payment.debt_id);
             }
-            Payload::Ledger(entry) => drop(self.ledger.insert(entry.entry_id)),
+            Payload::Ledger(entry) => self.ledger.extend([entry.entry_id]),
             Payload::Stock(stock) => {
                 for (index, moved) in stock.moves.iter().enumerate() {
                     self.movements.insert(stock.key(store_id, &event.key.event_id, index));

@@ -1,7 +1,7 @@
 //! Products, customers and cash sessions: one read and one write a table for a whole batch.
 
 use super::audit::Audit;
-use super::entities::{Batch, Kind, Merged, State, States, Stored, merge};
+use super::entities::{Batch, EntityKey, Kind, Merged, State, States, Stored, merge};
 use crate::Error;
 use crate::outbox::Entry;
 use chrono::{DateTime, Utc};
@@ -49,8 +49,7 @@ pub(super) async fn products(
     .fetch_all(&mut *connection)
     .await?;
     let Merged { states, gone } = merge(connection, PRODUCT, batch, stored, audit).await?;
-    if !gone.is_empty() {
-        let (stores, ids): (Vec<Uuid>, Vec<Uuid>) = gone.into_iter().unzip();
+    if let Some((stores, ids)) = columns(gone) {
         sqlx::query!(
             "DELETE FROM products t USING unnest($1::uuid[], $2::uuid[]) AS k(store_id, id)
              WHERE t.store_id = k.store_id AND t.id = k.id",
@@ -118,8 +117,7 @@ pub(super) async fn customers(
     .fetch_all(&mut *connection)
     .await?;
     let Merged { states, gone } = merge(connection, CUSTOMER, batch, stored, audit).await?;
-    if !gone.is_empty() {
-        let (stores, ids): (Vec<Uuid>, Vec<Uuid>) = gone.into_iter().unzip();
+    if let Some((stores, ids)) = columns(gone) {
         sqlx::query!(
             "DELETE FROM customers t USING unnest($1::uuid[], $2::uuid[]) AS k(store_id, id)
              WHERE t.store_id = k.store_id AND t.id = k.id",
@@ -178,8 +176,7 @@ pub(super) async fn sessions(
     .fetch_all(&mut *connection)
     .await?;
     let Merged { states, gone } = merge(connection, SESSION, batch, stored, audit).await?;
-    if !gone.is_empty() {
-        let (stores, ids): (Vec<Uuid>, Vec<Uuid>) = gone.into_iter().unzip();
+    if let Some((stores, ids)) = columns(gone) {
         sqlx::query!(
             "DELETE FROM cash_sessions t USING unnest($1::uuid[], $2::uuid[]) AS k(store_id, id)
              WHERE t.store_id = k.store_id AND t.id = k.id",
@@ -192,11 +189,8 @@ pub(super) async fn sessions(
     let rows = Rows(&states);
     let side = |field: &str| -> Vec<Side> { rows.each(|state| Side::of(&state.registers, field)) };
     let (opened, closed) = (side("opened"), side("closed"));
-    let notes: Vec<Option<String>> = opened
-        .iter()
-        .zip(&closed)
-        .map(|(open, close)| close.text("notes").or_else(|| open.text("notes")))
-        .collect();
+    let note = |(open, close): (&Side, &Side)| close.text("notes").or_else(|| open.text("notes"));
+    let notes: Vec<Option<String>> = opened.iter().zip(&closed).map(note).collect();
     sqlx::query!(
         "INSERT INTO cash_sessions (store_id, id, register_id, opened_at, opened_by, opening_amount,
              opening_amount_bs, opening_amount_usd, closed_at, closed_by, closing_amount, expected, counted, notes,
@@ -236,6 +230,11 @@ pub(super) async fn sessions(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Columns of store and id, if there are any.
+fn columns(keys: Vec<EntityKey>) -> Option<(Vec<Uuid>, Vec<Uuid>)> {
+    (!keys.is_empty()).then(|| keys.into_iter().unzip())
 }
 
 /// The session's register with who acted and, where the payload names no time, the event's.
