@@ -3,7 +3,9 @@
 //! Never here: I/O, async, a clock read, a random id. Time comes in as an argument.
 //!
 //! To add an event type: 1. a line in [`catalogue`], 2. its fields in [`payload`], 3. its rows in
-//! [`standing`] (linked kinds) or [`crdt::register`] (fields of an entity), 4. a case in `store`'s projections.
+//! [`standing`] (linked kinds) or [`crdt::register`] (fields of an entity), 4. the same rows in [`fold`], the model,
+//! from the rule's words and not from step 3, 5. a history in `vectors/histories.txt`, its result thought out by
+//! hand, 6. a case in `store`'s projections.
 
 pub mod api;
 pub mod canonical;
@@ -13,10 +15,13 @@ pub mod conflict;
 pub mod crdt;
 pub mod decimal;
 pub mod event;
+pub mod fold;
 pub mod json;
 pub mod payload;
 
 pub mod standing;
+#[cfg(feature = "testing")]
+pub mod story;
 pub mod time;
 
 /// The pseudo-device under which every v1 node writes: no collision or skew alarms for it.

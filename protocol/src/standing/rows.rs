@@ -220,7 +220,7 @@ fn amount(value: Option<Decimal>) -> Option<Decimal> {
 }
 
 impl SaleRow {
-    pub(super) fn new(event: &Linked, sale: &Sale, void: Option<VoidMark>) -> Self {
+    pub(crate) fn new(event: &Linked, sale: &Sale, void: Option<VoidMark>) -> Self {
         SaleRow {
             device_id: event.key.device_id.clone(),
             session_id: sale.session_id,
@@ -265,7 +265,7 @@ impl ItemRow {
 
 impl PaymentRow {
     /// `amount` is the plain one if the till sent one, else what counts for the debt.
-    pub(super) fn new(event: &Linked, payment: &Payment, debt_id: Uuid, counted: Decimal) -> Self {
+    pub(crate) fn new(event: &Linked, payment: &Payment, debt_id: Uuid, counted: Decimal) -> Self {
         let Money { plain, bs, usd } = payment.amount;
         PaymentRow {
             debt_id,
@@ -283,7 +283,7 @@ impl PaymentRow {
 }
 
 impl LedgerRow {
-    pub(super) fn new(event: &Linked, entry: &LedgerEntry) -> Self {
+    pub(crate) fn new(event: &Linked, entry: &LedgerEntry) -> Self {
         LedgerRow {
             session_id: entry.session_id,
             entry_type: entry.entry_type.clone(),

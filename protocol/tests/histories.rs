@@ -1,0 +1,119 @@
+//! The table of histories (`vectors/histories.txt`): the model makes the rows that were thought out by hand, in any
+//! order of arrival and with any repetition.
+
+use std::path::Path;
+use uuid::Uuid;
+use velox_protocol::fold::{Fold, Tables};
+use velox_protocol::story::{self, Told};
+
+const STORE: Uuid = Uuid::from_u128(0x5701e);
+const SHUFFLES: usize = 20;
+
+struct History {
+    name: String,
+    told: String,
+    rows: Vec<String>,
+}
+
+fn histories() -> Vec<History> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/histories.txt");
+    let file = std::fs::read_to_string(path).expect("vectors are part of the crate");
+    let lines: Vec<&str> = file.lines().filter(|line| !line.starts_with('#')).collect();
+    let mut parts = lines.split(|line| line.starts_with("== "));
+    let names = lines.iter().filter_map(|line| line.strip_prefix("== "));
+    assert!(
+        parts.next().is_some_and(|head| head.iter().all(|line| line.is_empty())),
+        "text before the first"
+    );
+    let table = names.zip(parts).map(|(name, lines)| {
+        let at = lines.iter().position(|line| *line == "--").unwrap_or_else(|| panic!("{name} has no rows"));
+        let mut rows: Vec<String> = lines[at + 1..].iter().map(|line| (*line).to_owned()).collect();
+        rows.retain(|row| !row.is_empty());
+        rows.sort();
+        History { name: name.to_owned(), told: lines[..at].join("\n"), rows }
+    });
+    table.collect()
+}
+
+fn fold<'a>(told: impl IntoIterator<Item = &'a Told>) -> Tables {
+    let mut fold = Fold::new(STORE);
+    told.into_iter().for_each(|told| fold.add(&told.event));
+    fold.tables()
+}
+
+/// Orders of `count` events in which each comes at least once: backwards, twice over, and shuffled from a seed.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    let forwards: Vec<usize> = (0..count).collect();
+    let twice: Vec<usize> = forwards.iter().flat_map(|i| [*i, *i]).collect();
+    let mut orders = vec![
+        forwards.iter().rev().copied().collect(),
+        twice.clone(),
+        forwards.iter().chain(&forwards).copied().collect(),
+    ];
+    let mut seed = 0x5701e_u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    for _ in 0..SHUFFLES {
+        let mut order = twice.clone();
+        for last in (1..order.len()).rev() {
+            order.swap(last, random(last + 1));
+        }
+        orders.push(order);
+    }
+    orders
+}
+
+#[test]
+fn each_history_makes_the_rows_that_were_thought_out_by_hand() {
+    let mut wrong = Vec::new();
+    for History { name, told, rows } in histories() {
+        let tables = fold(&story::events(STORE, &told));
+        let found = story::lines(STORE, &tables, &format!("{told} {}", rows.join(" ")));
+        let only = |these: &[String], those: &[String], sign: char| -> Vec<String> {
+            these.iter().filter(|row| !those.contains(row)).map(|row| format!("  {sign} {row}")).collect()
+        };
+        if found != rows {
+            let difference = [only(&rows, &found, '-'), only(&found, &rows, '+')].concat();
+            wrong.push(format!("{name}:\n{}", difference.join("\n")));
+        }
+    }
+    assert!(wrong.is_empty(), "- by hand, + by the model\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_order_and_no_repetition_of_a_history_changes_a_row() {
+    for History { name, told, .. } in histories() {
+        let told = story::events(STORE, &told);
+        let tables = fold(&told);
+        for order in orders(told.len()) {
+            let other = fold(order.iter().map(|i| &told[*i]));
+            assert_eq!(other.differences(&tables), Vec::<String>::new(), "{name}, in the order {order:?}");
+        }
+    }
+}
+
+#[test]
+fn every_row_that_only_one_has_is_a_difference() {
+    for History { name, told, .. } in histories() {
+        let tables = fold(&story::events(STORE, &told));
+        let Tables { sales, debts, payments, ledger, movements, stock, .. } = &tables;
+        let Tables { products, customers, sessions, conflicts, exceptions, .. } = &tables;
+        let linked =
+            sales.len() + debts.len() + payments.len() + ledger.len() + movements.len() + stock.len();
+        let others = products.len() + customers.len() + sessions.len() + conflicts.len() + exceptions.len();
+        let (lost, gained) = (Tables::default().differences(&tables), tables.differences(&Tables::default()));
+        assert_eq!((lost.len(), gained.len()), (linked + others, linked + others), "{name}");
+        assert!(lost.iter().all(|line| line.contains(": nothing instead of ")), "{lost:?}");
+    }
+}
+
+#[test]
+fn the_table_is_read_whole() {
+    let histories = histories();
+    assert!(histories.len() >= 50, "{} histories", histories.len());
+    for History { name, told, rows } in histories {
+        assert!(!story::events(STORE, &told).is_empty() && !rows.is_empty(), "{name}");
+    }
+}
