@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod device;
 mod output;
+mod rebuild;
 mod serve;
 mod signals;
 mod store;
@@ -45,8 +46,10 @@ enum Command {
     Store(store::Store),
     /// Tills of a shop
     Device(device::Device),
-    /// Look for what must not be: the invariants, read off the tables
+    /// Look for what must not be: the invariants, and the tables beside what the events make
     Verify(verify::Verify),
+    /// Make the read tables anew from the events, beside a running node, and tell what was wrong
+    Rebuild(rebuild::Rebuild),
     /// Print the API description
     Openapi,
     /// The configuration
@@ -97,6 +100,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Store(store) => store.run(context).await,
         Command::Device(device) => device.run(context).await,
         Command::Verify(verify) => verify.run(context).await,
+        Command::Rebuild(rebuild) => rebuild.run(context).await,
         Command::Openapi => output::json(&crate::http::openapi::document()).map(|()| Outcome::Fine),
         Command::Config(command) => command.run(&context),
     };

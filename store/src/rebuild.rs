@@ -106,6 +106,19 @@ pub struct Difference {
 }
 
 impl Store {
+    /// Makes the read tables of one store anew, or of all that have events, one after the other.
+    ///
+    /// # Errors
+    /// The database's.
+    #[tracing::instrument(name = "db.rebuild_all", level = "debug", skip_all)]
+    pub async fn rebuild_all(&self, store_id: Option<Uuid>) -> Result<Vec<Rebuilt>, Error> {
+        let mut rebuilt = Vec::new();
+        for store_id in self.stores_with_events(store_id).await? {
+            rebuilt.push(self.rebuild(store_id).await?);
+        }
+        Ok(rebuilt)
+    }
+
     /// Makes a store's read tables anew. What is pending stays pending; a dead entry's event is left out.
     ///
     /// # Errors
@@ -212,7 +225,7 @@ impl Rebuild<'_> {
                AND NOT EXISTS (SELECT 1 FROM rebuilt r WHERE r.event_id = e.event_id)
                AND NOT EXISTS (SELECT 1 FROM outbox_entries o
                    WHERE o.store_id = e.store_id AND o.event_id = e.event_id AND o.target = 'projection'
-                     AND (o.status = 'dead' OR (o.status = 'pending' AND o.created_at = e.received_at)))
+                     AND o.status IN ('pending', 'dead') AND o.created_at = e.received_at)
              ORDER BY e.received_at, e.event_id LIMIT $4",
         )
         .bind(self.store_id)

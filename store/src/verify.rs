@@ -1,4 +1,6 @@
-//! The invariants that can be read off the tables: `velox verify`.
+//! The invariants that can be read off the tables, and the tables beside the model: `velox verify`.
+
+mod model;
 
 use crate::{Error, Store};
 use serde::Serialize;
@@ -6,6 +8,8 @@ use uuid::Uuid;
 
 /// Most examples of one kind that are shown.
 const EXAMPLES: i64 = 20;
+/// Most rows of a store that are shown to differ from the model.
+const MODEL_EXAMPLES: usize = 20;
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,6 +22,9 @@ pub struct Finding {
     pub store_id: Uuid,
     /// The event, sale, debt or product.
     pub id: String,
+    /// What it is instead of what it should be, where that is known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
 }
 
 struct Found {
@@ -34,7 +41,8 @@ impl Store {
     pub async fn verify(&self, store_id: Option<Uuid>) -> Result<Vec<Finding>, Error> {
         let mut findings = Vec::new();
         let mut add = |invariant, what, found: Vec<Found>| {
-            let finding = |f: Found| Finding { invariant, what, store_id: f.store_id, id: f.id };
+            let finding =
+                |f: Found| Finding { invariant, what, store_id: f.store_id, id: f.id, detail: String::new() };
             findings.extend(found.into_iter().map(finding));
         };
         add("INV-2", "an event makes more than one sale", self.doubled_sales(store_id).await?);
@@ -44,6 +52,20 @@ impl Store {
         add("INV-3", "a debt's status contradicts its remaining amount", self.wrong_debts(store_id).await?);
         add("INV-4", "a processed event has no row", self.missing_rows(store_id).await?);
         add("INV-4", "a queued entry has no event", self.entries_without_event(store_id).await?);
+        for store_id in self.stores_with_events(store_id).await? {
+            let different = self.differences_from_model(store_id).await?;
+            findings.extend(different.into_iter().take(MODEL_EXAMPLES).map(|difference| {
+                let (id, detail) = difference.split_once(": ").unwrap_or((&difference, ""));
+                let (id, detail) = (id.to_owned(), detail.to_owned());
+                Finding {
+                    invariant: "INV-3",
+                    what: "a row is not what the events make",
+                    store_id,
+                    id,
+                    detail,
+                }
+            }));
+        }
         Ok(findings)
     }
 

@@ -20,12 +20,15 @@ impl Verify {
         if context.json {
             output::json(&findings)?;
         } else if findings.is_empty() {
-            println!("INV-2, INV-3 and INV-4 hold: nothing doubled, all sums right, nothing missing.");
+            println!(
+                "INV-2, INV-3 and INV-4 hold: nothing doubled, all sums right, nothing missing, every row as the events make it."
+            );
         } else {
-            let mut table = output::table(&["invariant", "what", "store", "id"]);
+            let mut table = output::table(&["invariant", "what", "store", "id", "found"]);
             for finding in &findings {
                 let store = finding.store_id.to_string();
-                table.add_row([finding.invariant, finding.what, &store, &output::plain(&finding.id)]);
+                let (id, detail) = (output::plain(&finding.id), output::plain(&finding.detail));
+                table.add_row([finding.invariant, finding.what, &store, &id, &detail]);
             }
             println!("{table}");
         }
