@@ -134,6 +134,9 @@ CREATE TABLE relay_deliveries (
 );
 CREATE INDEX relay_deliveries_by_event ON relay_deliveries USING gin (event_ids);
 
+-- The program version that has last tried events whose meaning was unclear.
+ALTER TABLE node_identity ADD COLUMN projected_by text;
+
 -- Up to where acknowledged_clock has taken up the clocks of what the device was given.
 ALTER TABLE devices ADD COLUMN acknowledged_checkpoint timestamptz(3);
 ALTER TABLE devices ADD COLUMN acknowledged_event_id text COLLATE "C";

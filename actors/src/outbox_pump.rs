@@ -157,9 +157,14 @@ impl OutboxPump {
         let busy = self.me.stats().begin();
         let look = async move {
             if requeue {
-                let queued = deps.store.requeue_skipped().await?;
-                if queued > 0 {
-                    tracing::info!(queued, "events of types that are known now are projected");
+                let known = deps.store.requeue_skipped().await?;
+                let failed = deps.store.requeue_failed(env!("CARGO_PKG_VERSION")).await?;
+                if known + failed > 0 {
+                    tracing::info!(
+                        known,
+                        failed,
+                        "events that an older version could not project are tried again"
+                    );
                 }
             }
             if stats.done + stats.failed > 0 {

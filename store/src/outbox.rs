@@ -7,6 +7,7 @@ use crate::{Error, Store};
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 use velox_protocol::clock::VectorClock;
@@ -333,7 +334,7 @@ impl Store {
         let queued = sqlx::query!(
             "WITH known AS (
                  SELECT x.store_id, x.event_id, e.type, t.entity, t.priority
-                 FROM event_exceptions x JOIN events e USING (store_id, event_id)
+                 FROM event_exceptions x JOIN effective_events e USING (store_id, event_id)
                  JOIN unnest($1::text[], $2::text[], $3::int2[]) AS t(type, entity, priority) ON t.type = e.type
                  WHERE x.status = 'skipped' AND e.version <= $4
              ), cleared AS (
@@ -353,6 +354,33 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(queued.rows_affected())
+    }
+
+    /// Queues failed events once a program version: the new one may read what the old one could not.
+    ///
+    /// # Errors
+    /// The database's.
+    #[tracing::instrument(name = "db.requeue_failed", level = "debug", skip_all)]
+    pub async fn requeue_failed(&self, version: &str) -> Result<u64, Error> {
+        let known =
+            sqlx::query_scalar!("SELECT projected_by FROM node_identity").fetch_optional(&self.pool).await?;
+        if known.flatten().is_some_and(|known| known == version) {
+            return Ok(0);
+        }
+        let failed = sqlx::query!("SELECT store_id, event_id FROM event_exceptions WHERE status = 'failed'")
+            .fetch_all(&self.pool)
+            .await?;
+        let mut by_store: BTreeMap<Uuid, Vec<String>> = BTreeMap::new();
+        for row in failed {
+            by_store.entry(row.store_id).or_default().push(row.event_id);
+        }
+        let mut queued = 0;
+        for (store_id, event_ids) in by_store {
+            queued += self.requeue_projection(store_id, &event_ids).await?;
+        }
+        // Last: what a crash has left is queued at the next start.
+        sqlx::query!("UPDATE node_identity SET projected_by = $1", version).execute(&self.pool).await?;
+        Ok(queued)
     }
 }
 

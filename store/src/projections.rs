@@ -228,7 +228,7 @@ impl Store {
     #[tracing::instrument(name = "db.requeue_projection", level = "debug", skip_all)]
     pub async fn requeue_projection(&self, store_id: Uuid, event_ids: &[String]) -> Result<u64, Error> {
         let types: Vec<String> = sqlx::query_scalar!(
-            "SELECT DISTINCT type FROM events WHERE store_id = $1 AND event_id = ANY($2)",
+            "SELECT DISTINCT type AS \"type!\" FROM effective_events WHERE store_id = $1 AND event_id = ANY($2)",
             store_id,
             event_ids
         )
@@ -240,7 +240,8 @@ impl Store {
         let queued = sqlx::query_scalar!(
             "INSERT INTO outbox_entries (store_id, event_id, event_type, target, entity, priority, created_at)
              SELECT e.store_id, e.event_id, e.type, 'projection', t.entity, t.priority, now()
-             FROM events e JOIN unnest($3::text[], $4::text[], $5::int2[]) AS t(type, entity, priority) USING (type)
+             FROM effective_events e
+             JOIN unnest($3::text[], $4::text[], $5::int2[]) AS t(type, entity, priority) USING (type)
              WHERE e.store_id = $1 AND e.event_id = ANY($2)
              -- In one order, so that two who queue the same events do not wait for each other.
              ORDER BY e.event_id

@@ -180,7 +180,7 @@ impl Store {
                          WHERE r.store_id = e.store_id AND r.event_id = e.event_id)
                      ELSE false END
                  -- A list of nothing moves nothing.
-                 AND NOT EXISTS (SELECT 1 FROM events l WHERE l.store_id = e.store_id AND l.event_id = e.event_id
+                 AND NOT EXISTS (SELECT 1 FROM effective_events l WHERE l.store_id = e.store_id AND l.event_id = e.event_id
                      AND l.type LIKE 'Stock%' AND (l.payload->'items')::text ~ '^\[\s*\]$')
                LIMIT $2"#,
             store_id,
