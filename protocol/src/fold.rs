@@ -7,6 +7,7 @@
 //! no comparison could find.
 
 mod debts;
+mod differences;
 mod ledger;
 mod registers;
 mod sales;

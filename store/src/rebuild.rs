@@ -73,7 +73,8 @@ impl Table {
 
     fn key_text(&self) -> String {
         let columns: Vec<String> = self.key.iter().map(|column| format!("t.{column}::text")).collect();
-        format!("concat_ws(' ', {})", columns.join(", "))
+        // Of one collation whatever the columns', since one statement reads the keys of all tables.
+        format!("concat_ws(' ', {}) COLLATE \"C\"", columns.join(", "))
     }
 }
 

@@ -3,8 +3,7 @@
 use crate::standing::{DebtRow, LedgerRow, MovementRow, PaymentRow, SaleRow, StockKey};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// All rows of one store.
@@ -130,39 +129,4 @@ pub struct PriceVersion {
     pub created_at: DateTime<Utc>,
     /// Field -> value, as JSON text.
     pub values: BTreeMap<String, String>,
-}
-
-impl Tables {
-    /// Each row that only one of the two has, or has otherwise: `sale <id>: <ours> instead of <theirs>`.
-    pub fn differences(&self, other: &Self) -> Vec<String> {
-        let mut found = Vec::new();
-        differences("sale", &self.sales, &other.sales, &mut found);
-        differences("debt", &self.debts, &other.debts, &mut found);
-        differences("payment", &self.payments, &other.payments, &mut found);
-        differences("ledger entry", &self.ledger, &other.ledger, &mut found);
-        differences("movement", &self.movements, &other.movements, &mut found);
-        differences("stock of", &self.stock, &other.stock, &mut found);
-        differences("product", &self.products, &other.products, &mut found);
-        differences("customer", &self.customers, &other.customers, &mut found);
-        differences("session", &self.sessions, &other.sessions, &mut found);
-        differences("conflict", &self.conflicts, &other.conflicts, &mut found);
-        differences("event", &self.exceptions, &other.exceptions, &mut found);
-        found
-    }
-}
-
-fn differences<K: Ord + Debug, V: PartialEq + Debug>(
-    what: &str,
-    ours: &BTreeMap<K, V>,
-    theirs: &BTreeMap<K, V>,
-    found: &mut Vec<String>,
-) {
-    let shown = |row: Option<&V>| row.map_or("nothing".to_owned(), |row| format!("{row:?}"));
-    let keys: BTreeSet<&K> = ours.keys().chain(theirs.keys()).collect();
-    for key in keys {
-        let (our, their) = (ours.get(key), theirs.get(key));
-        if our != their {
-            found.push(format!("{what} {key:?}: {} instead of {}", shown(our), shown(their)));
-        }
-    }
 }
