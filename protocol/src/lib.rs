@@ -15,7 +15,7 @@ pub mod decimal;
 pub mod event;
 pub mod json;
 pub mod payload;
-
+pub mod resolution;
 pub mod standing;
 pub mod time;
 
