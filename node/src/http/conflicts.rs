@@ -18,7 +18,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 use uuid::Uuid;
-use velox_protocol::event::uuid_of;
+use velox_protocol::event::{normal_id, uuid_of};
 use velox_protocol::resolution::Side;
 use velox_store::{
     Actor, AuditFilter, AuditRow, Choice, NodeStamp, OpenConflictRow, Resolved, Store, Strategy,
@@ -217,7 +217,7 @@ fn stamp(state: &AppState, caller: &StoreCaller, request: &HttpRequest) -> NodeS
     NodeStamp {
         event_id: fresh_event_id(now),
         now,
-        actor: Actor { user_id: user_id.to_owned(), role: role.to_owned() },
+        actor: Actor { user_id: normal_id(user_id), role: role.to_owned() },
         trace_parent: trace_parent(request.headers()),
     }
 }

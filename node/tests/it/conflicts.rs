@@ -111,7 +111,7 @@ async fn a_decided_price_is_shown_pulled_and_can_be_decided_again() {
     resolves.sort();
     assert_eq!(metadata["resolves"], json!(resolves));
     assert_eq!(metadata["conflict_id"], json!(conflict));
-    assert_eq!(metadata["resolved_by"], "0196f0a0-0000-7000-8000-00000000000A");
+    assert_eq!(metadata["resolved_by"], by);
     assert_eq!(trail["projection"]["status"], "processed");
     assert_eq!(trail["pulled_by"], json!([third.device_id]));
     assert_eq!((&trail["seq"], trail["device_id"].as_str().map(str::len)), (&json!(1), Some(36)));
