@@ -2,12 +2,15 @@
 
 use crate::http::auth::Auth;
 use crate::http::body::IngestGate;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use velox_actors::fault::Faults;
-use velox_actors::handles::Tree;
+use velox_actors::handles::{ChildRef, Tree};
 use velox_actors::metrics::Metrics;
+use velox_actors::outbox_pump::{OutboxPump, Wake};
 use velox_actors::sync_ingest::Ingest;
+use velox_protocol::catalogue;
 use velox_protocol::time::Clock;
 use velox_store::Store;
 
@@ -18,6 +21,8 @@ pub struct AppState {
     pub store: Store,
     /// The way into the log.
     pub ingest: Ingest,
+    /// To be woken after an event of the node itself.
+    pub pump: ChildRef<OutboxPump>,
     /// The supervisor tree.
     pub tree: Tree,
     /// Injected faults.
@@ -42,5 +47,13 @@ impl AppState {
     /// Whether the node is on its way out.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Has an event that the node has written projected now. Lost, it costs one poll period.
+    pub fn wake(&self, event_type: &str) {
+        let entities = BTreeSet::from([catalogue::entity(event_type)]);
+        if let Err(error) = self.pump.try_tell(Wake { entities }) {
+            tracing::debug!(%error, "the pump was not woken");
+        }
     }
 }

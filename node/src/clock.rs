@@ -19,3 +19,9 @@ impl Clock for SystemClock {
 pub fn fresh_id() -> Uuid {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid()
 }
+
+/// A new id of an event of that time: a UUIDv7.
+pub fn fresh_event_id(now: DateTime<Utc>) -> Uuid {
+    let ms = u64::try_from(now.timestamp_millis()).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(ms, &rand::random()).into_uuid()
+}

@@ -9,8 +9,10 @@
 pub mod admin;
 pub mod auth;
 pub mod body;
+pub mod conflicts;
 pub mod cors;
 pub mod error;
+pub mod events;
 pub mod faults;
 pub mod openapi;
 pub mod ops;
@@ -36,6 +38,11 @@ pub fn routes(app: &mut ServiceConfig, state: &AppState) {
         .service(get("/sync/pull").route(web::get().to(pull::pull)))
         .service(get("/sync/status").route(web::get().to(status::status)))
         .service(get("/sync/last-seq").route(web::get().to(status::last_seq)))
+        .service(get("/sync/conflicts/audit").route(web::get().to(conflicts::audit)))
+        .service(get("/sync/conflicts/unresolved").route(web::get().to(conflicts::unresolved)))
+        .service(post("/sync/conflicts/{id}/resolve").route(web::post().to(conflicts::resolve)))
+        .service(post("/sync/resolve-conflict").route(web::post().to(conflicts::resolve_as_v1)))
+        .service(get("/sync/events/{event_id}").route(web::get().to(events::trail)))
         .service(get("/ping").route(web::get().to(ops::ping)))
         .service(get("/healthz").route(web::get().to(ops::healthz)))
         .service(get("/readyz").route(web::get().to(ops::readyz)))

@@ -184,6 +184,7 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
     let state = AppState {
         store: database.store,
         ingest: tree.ingest.clone(),
+        pump: tree.pump.clone(),
         tree: tree.tree(),
         faults,
         auth,

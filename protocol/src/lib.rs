@@ -18,7 +18,7 @@ pub mod event;
 pub mod fold;
 pub mod json;
 pub mod payload;
-
+pub mod resolution;
 pub mod standing;
 #[cfg(feature = "testing")]
 pub mod story;

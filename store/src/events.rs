@@ -7,6 +7,7 @@ mod known;
 
 use crate::{Error, Store};
 use columns::Columns;
+use sqlx::PgConnection;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
 use velox_protocol::catalogue;
@@ -160,4 +161,18 @@ fn outcome(
     // What was not inserted is there: the insert has met it, committed.
     let same = known.get(&id).is_some_and(|content| content.is_of(&new.event));
     if same { IngestOutcome::Duplicate } else { IngestOutcome::OtherContent }
+}
+
+/// Stores one event with its outbox entry in the caller's transaction; whether its id was free.
+pub(crate) async fn insert_one(
+    connection: &mut PgConnection,
+    push: &NewPush,
+    new: &NewEvent,
+) -> Result<bool, Error> {
+    let mut columns = Columns::default();
+    columns.add(push, new);
+    let name = new.event.event_type.as_str();
+    let (priority, entity) = (catalogue::priority(name), catalogue::entity(name).name());
+    let rows = columns::insert(connection, &columns, &[name], &[priority], &[entity]).await?;
+    Ok(rows.iter().any(|row| !row.absorbed))
 }

@@ -25,8 +25,9 @@ use utoipa::{
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
+    conflicts,
     error::{ProblemBody, allow_only},
-    reads,
+    events, reads,
 };
 
 mod operations;
@@ -52,6 +53,11 @@ const PROBLEM: &str = "Problem";
         sync::pull,
         sync::status,
         sync::last_seq,
+        sync::resolve_conflict,
+        sync::resolve_conflict_as_v1,
+        conflicts::audit,
+        conflicts::unresolved,
+        events::trail,
         reads::sales::list,
         reads::sales::get,
         reads::debts::list,
@@ -79,7 +85,7 @@ const PROBLEM: &str = "Problem";
     components(schemas(ProblemBody), responses(operations::Problem)),
     tags(
         (name = "sync", description = "What tills call; the wire of v1 with additions."),
-        (name = "reads", description = "What a store has. Lists go on by `cursor`; times are RFC 3339, \
+        (name = "reads", description = "What a store has, its conflicts and its events. Lists go on by `cursor`; times are RFC 3339, \
             decimals are strings."),
         (name = "admin", description = "For the admin key alone."),
         (name = "operations", description = "For those who run the node; no credential."),

@@ -18,7 +18,7 @@ const V1_PAGE: i64 = 100;
 /// Most events of a page.
 const MAX_PAGE: i64 = 1_000;
 /// Types that a v1 till must not get: it would add any device's grant to its own.
-const NOT_FOR_V1: [&str; 5] = [
+pub(super) const NOT_FOR_V1: [&str; 5] = [
     "StockQuotaGranted",
     "StockQuotaTransferred",
     "StockQuotaReclaimed",

@@ -3,6 +3,8 @@
 //! A fault of one event is that event's alone; a fault of ours is a 503 for the whole push, and the till sends
 //! it again. Never here: what an event is (see `velox_protocol::event`), or how it is stored.
 
+pub mod conflicts;
+
 use super::auth::{Caller, StoreCaller};
 use super::body::read_push;
 use super::error::Problem;

@@ -41,9 +41,9 @@ pub fn configure(app: &mut web::ServiceConfig) {
 }
 
 /// A list that was asked for by someone who may read it.
-struct Listing<Q> {
-    scope: Scope,
-    query: Q,
+pub(super) struct Listing<Q> {
+    pub(super) scope: Scope,
+    pub(super) query: Q,
 }
 
 impl<Q: DeserializeOwned> Listing<Q> {
@@ -53,7 +53,7 @@ impl<Q: DeserializeOwned> Listing<Q> {
         Ok(Self { scope: Scope { list, store_id }, query: page::query(request)? })
     }
 
-    fn page<K: DeserializeOwned>(
+    pub(super) fn page<K: DeserializeOwned>(
         &self,
         limit: Option<&str>,
         cursor: Option<&str>,
@@ -62,7 +62,7 @@ impl<Q: DeserializeOwned> Listing<Q> {
     }
 
     /// The answer. An unknown store has no rows, so that only an empty first page has to ask for it.
-    async fn answer<T>(&self, store: &Store, page: Page<T>) -> Result<web::Json<List<T>>, Problem>
+    pub(super) async fn answer<T>(&self, store: &Store, page: Page<T>) -> Result<web::Json<List<T>>, Problem>
     where
         T: Listed<Key: Serialize>,
     {

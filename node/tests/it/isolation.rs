@@ -30,6 +30,10 @@ impl Shops {
     }
 }
 
+fn id_of(event: &Value) -> &str {
+    event["event_id"].as_str().expect("an id")
+}
+
 /// An answer without what differs from request to request.
 fn plain(answer: &Answer) -> Value {
     let mut body = answer.json();
@@ -73,6 +77,9 @@ async fn another_stores_id_in_query_and_path_is_403_whether_it_exists_or_not() {
             format!("/sync/pull?store_id={other}&device_id={device}&cursor="),
             format!("/sync/status?store_id={other}&device_id={device}"),
             format!("/sync/last-seq?store_id={other}&device_id={device}"),
+            format!("/sync/conflicts/audit?store_id={other}"),
+            format!("/sync/conflicts/unresolved?store_id={other}"),
+            format!("/sync/events/{}?store_id={other}", id_of(&shops.foreign)),
             format!("/stores/{other}/sales"),
             format!("/stores/{other}/sales/{sale_id}"),
             format!("/stores/{}/stock", other.to_string().to_uppercase()),
@@ -101,6 +108,9 @@ async fn a_thing_of_another_store_is_not_found_under_the_own_path() {
         answers.push(plain(&answer));
     }
     assert_eq!(answers[0], answers[1]);
+    let known = shops.get(&shops.own.token, &format!("/sync/events/{}", id_of(&shops.foreign))).await;
+    problem(&known, 404, "an event of another store");
+    assert_eq!(plain(&known), plain(&shops.get(&shops.own.token, &format!("/sync/events/{}", id())).await));
     for list in ["stock", "stock-movements"] {
         let path = format!("/stores/{own}/{list}?product_id={product_id}");
         assert_eq!(shops.get(&shops.own.token, &path).await.json()["items"], json!([]), "{path}");

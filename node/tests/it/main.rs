@@ -1,6 +1,7 @@
 //! Whole nodes over HTTP and a real database; one topic a module.
 
 mod cli;
+mod conflicts;
 mod database;
 mod day;
 mod edges;

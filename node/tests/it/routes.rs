@@ -1,5 +1,6 @@
 //! Who may call what: every route against every credential, unknown routes, wrong methods.
 
+use crate::conflicts::two_prices;
 use crate::support::{ADMIN, Answer, Client, JWT_SECRET, TestNode, Till, event, id};
 use crate::wire::{claims, jwt, problem, signed};
 use serde_json::{Value, json};
@@ -31,6 +32,8 @@ const CALLERS: [&str; 16] = [
 const OPEN: Row = [200; 16];
 const SYNC: Row = [401, 401, 401, 200, 401, 401, 401, 403, 403, 401, 403, 200, 403, 200, 200, 400];
 const READ: Row = [401, 401, 401, 401, 401, 401, 401, 403, 403, 401, 403, 200, 200, 200, 200, 200];
+/// Of the caller's store, whatever the device.
+const STORE: Row = [401, 401, 401, 200, 401, 401, 401, 403, 403, 401, 403, 200, 200, 200, 200, 400];
 const KEYS: Row = [401, 401, 401, 401, 401, 401, 401, 403, 403, 401, 403, 403, 403, 403, 200, 200];
 const KEYS_OF_STORE: Row = [401, 401, 401, 401, 401, 401, 401, 403, 403, 401, 403, 403, 403, 403, 201, 400];
 /// What makes the admin's requests of [`CALLERS`]' last row: this is left out of path and body.
@@ -42,6 +45,21 @@ const ROUTES: &[(&str, &str, &str, Row)] = &[
     ("GET", "/sync/pull?store_id={store}&device_id={device}", "", SYNC),
     ("GET", "/sync/status?store_id={store}&device_id={device}", "", SYNC),
     ("GET", "/sync/last-seq?store_id={store}&device_id={device}", "", SYNC),
+    ("GET", "/sync/conflicts/audit?store_id={store}&limit=9", "", STORE),
+    ("GET", "/sync/conflicts/unresolved?store_id={store}&limit=9", "", STORE),
+    (
+        "POST",
+        "/sync/conflicts/{conflict}/resolve",
+        r#"{"store_id":"{store}","value":{"price_usd":"3"}}"#,
+        STORE,
+    ),
+    (
+        "POST",
+        "/sync/resolve-conflict",
+        r#"{"store_id":"{store}","conflict_id":"{conflict}","resolution":"keep_mine"}"#,
+        STORE,
+    ),
+    ("GET", "/sync/events/{event}?store_id={store}&of=it", "", STORE),
     ("GET", "/stores/{store}/sales", "", READ),
     ("GET", "/stores/{store}/sales/{sale}", "", READ),
     ("GET", "/stores/{store}/debts", "", READ),
@@ -78,6 +96,8 @@ struct World {
     revoked: Till,
     spare: Till,
     sale_id: Uuid,
+    event_id: String,
+    conflict_id: Uuid,
 }
 
 impl World {
@@ -91,11 +111,13 @@ impl World {
         let sale_id = id().parse().expect("a UUID");
         let sale = json!({ "sale_id": sale_id, "items": [], "total": 5, "payment": { "method": "FIAO" },
             "customer_id": id() });
-        client.push(&till, &[event("SaleCreated", sale)]).await;
-        client.projected().await;
+        let sale = event("SaleCreated", sale);
+        let event_id = sale["event_id"].as_str().expect("an id").to_owned();
+        client.push(&till, &[sale]).await;
         let other = client.till().await;
         let spare = client.till_of(till.store_id).await;
-        World { till, other, revoked, spare, sale_id, node }
+        let conflict_id = two_prices(&node, &till, &spare).await.0;
+        World { till, other, revoked, spare, sale_id, event_id, conflict_id, node }
     }
 
     /// A path or a body with the ids of this world.
@@ -104,6 +126,8 @@ impl World {
         text.replace("{store}", &self.till.store_id.to_string())
             .replace("{device}", &self.till.device_id)
             .replace("{spare}", &self.spare.device_id)
+            .replace("{event}", &self.event_id)
+            .replace("{conflict}", &self.conflict_id.to_string())
             .replace("{sale}", &self.sale_id.to_string())
             .replace("{debt}", &debt.to_string())
     }

@@ -3,7 +3,7 @@
 use super::{NewEvent, NewPush};
 use crate::Error;
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 /// A group's rows, by column.
@@ -94,7 +94,7 @@ fn json(value: &impl serde::Serialize) -> String {
 /// is absorbed is judged against what is projected so far.
 #[expect(clippy::too_many_lines, reason = "one statement of 28 columns reads best in one piece")]
 pub(super) async fn insert(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     c: &Columns<'_>,
     types: &[&str],
     priorities: &[i16],
@@ -166,7 +166,7 @@ pub(super) async fn insert(
         &c.links.device_id as &[&str],
         &c.links.created_at,
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     Ok(answered)
 }

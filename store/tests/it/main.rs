@@ -2,6 +2,8 @@
 #![cfg(feature = "testing")]
 
 mod claims;
+mod conflicts;
+mod custody;
 mod debts;
 mod grants;
 mod history;

@@ -145,3 +145,70 @@ struct LastSeq {
     responses((status = 200, description = "The counter.", body = LastSeq)),
 )]
 fn last_seq() {}
+
+/// A decision of a conflict.
+#[derive(ToSchema)]
+struct Decision {
+    /// The store; needed of the admin alone.
+    store_id: Option<Uuid>,
+    /// Field -> what stands from now on, of the fields of the conflict: of a price `price`, `price_bs`, `price_usd`.
+    /// A currency that is left out keeps its present value.
+    #[schema(value_type = Object)]
+    value: (),
+}
+
+/// A decision that was taken.
+#[derive(ToSchema)]
+struct Decided {
+    /// `true`
+    success: bool,
+    /// As in the path.
+    conflict_id: Uuid,
+    /// The node's event that says so.
+    event_id: Uuid,
+    /// The store.
+    store_id: Uuid,
+}
+
+/// Decides a concurrent edit by an event of the node, which reaches every till; also one that was decided before.
+#[utoipa::path(
+    post, path = "/sync/conflicts/{id}/resolve", tag = "sync", operation_id = "resolve_conflict",
+    params(("id" = Uuid, Path, description = "The conflict.")), request_body = Decision,
+    responses(
+        (status = 200, description = "It is decided.", body = Decided),
+        (status = 404, response = Problem),
+        (status = 409, response = Problem),
+    ),
+)]
+fn resolve_conflict() {}
+
+/// A decision as v1's tills send it.
+#[derive(ToSchema)]
+struct V1Decision {
+    /// The store; needed of the admin alone.
+    store_id: Option<Uuid>,
+    /// As a push answered it.
+    conflict_id: Uuid,
+    /// `keep_mine` or `take_theirs`
+    resolution: String,
+}
+
+/// What became of it.
+#[derive(ToSchema)]
+struct V1Decided {
+    /// `true`, also where it was decided already.
+    success: bool,
+    /// For a person.
+    message: String,
+}
+
+/// Keeps the till's own price or takes the other's.
+#[utoipa::path(
+    post, path = "/sync/resolve-conflict", tag = "sync", operation_id = "resolve_conflict_as_v1",
+    request_body = V1Decision,
+    responses(
+        (status = 200, description = "It is decided.", body = V1Decided),
+        (status = 404, response = Problem),
+    ),
+)]
+fn resolve_conflict_as_v1() {}
