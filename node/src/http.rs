@@ -12,6 +12,7 @@ pub mod body;
 pub mod cors;
 pub mod error;
 pub mod faults;
+pub mod notifications;
 pub mod openapi;
 pub mod ops;
 pub mod page;
@@ -59,6 +60,7 @@ pub fn routes(app: &mut ServiceConfig, state: &AppState) {
                 .default_service(allow_only("DELETE")),
         )
         .configure(reads::configure)
+        .configure(notifications::configure)
         .configure(openapi::configure);
     if state.faults.is_enabled() {
         app.service(

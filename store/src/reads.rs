@@ -39,11 +39,11 @@ pub struct PageRequest<K> {
 
 impl<K> PageRequest<K> {
     /// One more than wanted, which tells whether there are more.
-    fn rows(&self) -> i64 {
+    pub(crate) fn rows(&self) -> i64 {
         i64::from(self.limit) + 1
     }
 
-    fn page<T>(&self, mut items: Vec<T>) -> Page<T> {
+    pub(crate) fn page<T>(&self, mut items: Vec<T>) -> Page<T> {
         let limit = self.limit as usize;
         let has_more = items.len() > limit;
         items.truncate(limit);
@@ -102,7 +102,7 @@ fn bound(ms: i64) -> DateTime<Utc> {
 }
 
 /// Where a page by time begins: a key that is always there keeps the index in use.
-fn start(after: Option<TimeKey>) -> TimeKey {
+pub(crate) fn start(after: Option<TimeKey>) -> TimeKey {
     after.unwrap_or_else(|| TimeKey { at: bound(YEAR_1_MS - 1), id: Uuid::nil() })
 }
 
@@ -122,12 +122,15 @@ impl Default for TimeRange {
 }
 
 /// RFC 3339 in UTC, always with three decimals.
-fn millis<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn millis<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 /// As [`millis`], `null` where there is none.
-fn optional_millis<S: Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn optional_millis<S: Serializer>(
+    time: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => millis(time, serializer),
         None => serializer.serialize_none(),

@@ -41,19 +41,23 @@ pub fn configure(app: &mut web::ServiceConfig) {
 }
 
 /// A list that was asked for by someone who may read it.
-struct Listing<Q> {
-    scope: Scope,
-    query: Q,
+pub(super) struct Listing<Q> {
+    pub(super) scope: Scope,
+    pub(super) query: Q,
 }
 
 impl<Q: DeserializeOwned> Listing<Q> {
     /// Checks the caller, then reads the query.
-    fn open(caller: &StoreCaller, request: &HttpRequest, list: &'static str) -> Result<Self, Problem> {
+    pub(super) fn open(
+        caller: &StoreCaller,
+        request: &HttpRequest,
+        list: &'static str,
+    ) -> Result<Self, Problem> {
         let store_id = store_of(caller, request)?;
         Ok(Self { scope: Scope { list, store_id }, query: page::query(request)? })
     }
 
-    fn page<K: DeserializeOwned>(
+    pub(super) fn page<K: DeserializeOwned>(
         &self,
         limit: Option<&str>,
         cursor: Option<&str>,
@@ -62,7 +66,7 @@ impl<Q: DeserializeOwned> Listing<Q> {
     }
 
     /// The answer. An unknown store has no rows, so that only an empty first page has to ask for it.
-    async fn answer<T>(&self, store: &Store, page: Page<T>) -> Result<web::Json<List<T>>, Problem>
+    pub(super) async fn answer<T>(&self, store: &Store, page: Page<T>) -> Result<web::Json<List<T>>, Problem>
     where
         T: Listed<Key: Serialize>,
     {
@@ -74,12 +78,12 @@ impl<Q: DeserializeOwned> Listing<Q> {
 }
 
 /// The path's store, if the caller may read it.
-fn store_of(caller: &StoreCaller, request: &HttpRequest) -> Result<Uuid, Problem> {
+pub(super) fn store_of(caller: &StoreCaller, request: &HttpRequest) -> Result<Uuid, Problem> {
     caller.store(Some(page::path_id(request, "store_id")?))
 }
 
 /// The answer with one thing, or 404.
-fn found<T: Serialize>(row: Option<T>) -> Result<impl Responder, Problem> {
+pub(super) fn found<T: Serialize>(row: Option<T>) -> Result<impl Responder, Problem> {
     row.map(web::Json).ok_or_else(|| Problem::not_found("There is no such thing."))
 }
 

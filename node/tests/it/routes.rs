@@ -52,6 +52,8 @@ const ROUTES: &[(&str, &str, &str, Row)] = &[
     ("GET", "/stores/{store}/cash-ledger", "", READ),
     ("GET", "/stores/{store}/stock", "", READ),
     ("GET", "/stores/{store}/stock-movements", "", READ),
+    ("GET", "/stores/{store}/notifications", "", READ),
+    ("POST", "/stores/{store}/notifications/{notification}/read", "", READ),
     ("GET", "/admin/actors", "", KEYS),
     ("GET", "/admin/stores", "", KEYS),
     ("POST", "/admin/stores", r#"{"store_id":"{store}","name":"Bodega"}"#, KEYS),
@@ -78,6 +80,7 @@ struct World {
     revoked: Till,
     spare: Till,
     sale_id: Uuid,
+    notification_id: Uuid,
 }
 
 impl World {
@@ -95,7 +98,12 @@ impl World {
         client.projected().await;
         let other = client.till().await;
         let spare = client.till_of(till.store_id).await;
-        World { till, other, revoked, spare, sale_id, node }
+        let told =
+            "INSERT INTO notifications (store_id, type, subject, title, body) VALUES ($1, 't', '', '', '')
+                    RETURNING id";
+        let pool = node.database.pool().await;
+        let told = sqlx::query_scalar(told).bind(till.store_id).fetch_one(&pool).await;
+        World { till, other, revoked, spare, sale_id, notification_id: told.expect("a notification"), node }
     }
 
     /// A path or a body with the ids of this world.
@@ -106,6 +114,7 @@ impl World {
             .replace("{spare}", &self.spare.device_id)
             .replace("{sale}", &self.sale_id.to_string())
             .replace("{debt}", &debt.to_string())
+            .replace("{notification}", &self.notification_id.to_string())
     }
 
     /// Values of `Authorization` by index of [`CALLERS`].

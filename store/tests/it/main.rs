@@ -6,6 +6,7 @@ mod debts;
 mod grants;
 mod history;
 mod ingest;
+mod notifications;
 mod order;
 mod outbox;
 mod pull;
