@@ -5,6 +5,7 @@
 //! To add a query: 1. a method of [`Store`] in the module of its table, with `query!` so that it is checked,
 //! 2. `./dev prepare`, 3. a test that owns a database (see [`testing`]).
 
+mod acknowledged;
 mod devices;
 pub mod embedded;
 mod error;
@@ -20,9 +21,10 @@ mod stores;
 pub mod testing;
 mod verify;
 
+pub use acknowledged::{Acknowledgement, PullPositions};
 pub use devices::{DeviceRow, PullPosition, TokenHash};
 pub use error::Error;
-pub use events::{IngestOutcome, NewEvent, NewPush, PushOutcome};
+pub use events::{IngestOutcome, Ingested, NewEvent, NewPush, PushOutcome};
 pub use health::Readiness;
 pub use notifications::{NewNotification, NotificationRow};
 pub use outbox::{Claim, Entry, OutboxCounts, RetryPolicy};

@@ -24,6 +24,10 @@ use velox_store::{IngestOutcome, NewEvent, NewPush, PushOutcome};
 const INLINE_BYTES: usize = 1024 * 1024;
 /// Seconds after which a push that found no writer may come again.
 const RETRY_AFTER: u32 = 1;
+/// Of [`WarningCode::Absorbed`].
+const ABSORBED: &str = "an earlier event bears the same id; this one is kept and points to it";
+/// Of [`WarningCode::DeviceIdCollision`].
+const COLLIDES: &str = "another event of this device bears the same seq; both are kept";
 
 /// A body, read as a push; its events are judged one by one.
 struct Parsed {
@@ -64,14 +68,26 @@ pub async fn push(
     let wrong_hashes = refusals.clone().filter(|r| r.code == RejectionCode::IntegrityError).count();
     let refused = refusals.count();
     let (stored, batch) = split(parsed.events);
+    let nothing = batch.is_empty();
     let push = NewPush { events: batch, trace_parent: trace_parent(request.headers()), origin_node: None };
-    let outcome = state.ingest.push(push, Box::new(permit)).await.map_err(|error| match error {
+    let mut outcome = state.ingest.push(push, Box::new(permit)).await.map_err(|error| match error {
         IngestError::Unavailable => Problem::unavailable("NOT_STORED", RETRY_AFTER),
         IngestError::Overloaded => Problem::unavailable("OVERLOADED", RETRY_AFTER),
     })?;
+    if nothing {
+        outcome.acknowledged = acknowledged(&state, store_id, &parsed.device_id).await;
+    }
     let answer = answer(&state, stored, outcome);
     count(&state, &answer, refused, wrong_hashes);
     Ok(HttpResponse::Ok().json(answer))
+}
+
+/// What a device has acknowledged, for a push of which nothing went to a writer. It could do without.
+async fn acknowledged(state: &AppState, store_id: Uuid, device_id: &str) -> VectorClock {
+    state.store.acknowledged_clock(store_id, device_id).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a till is not told what it has acknowledged");
+        VectorClock::default()
+    })
 }
 
 fn parse(body: &[u8], user_id: Option<&str>, now: chrono::DateTime<chrono::Utc>) -> Result<Parsed, Problem> {
@@ -157,10 +173,10 @@ fn answer(state: &AppState, judged: Vec<Judged>, outcome: PushOutcome) -> PushAn
         warnings: Vec::new(),
         server_time: state.clock.now().timestamp_millis(),
         last_processed_seq: 0,
-        server_vector_clock: VectorClock::default(),
+        server_vector_clock: outcome.acknowledged,
         causal_digest: String::new(),
     };
-    let mut outcomes = outcome.into_iter();
+    let mut outcomes = outcome.events.into_iter();
     for event in judged {
         let (accepted, mut warnings, clock, absorbed_here) = match event {
             Judged::Refused(rejection) => {
@@ -181,12 +197,19 @@ fn answer(state: &AppState, judged: Vec<Judged>, outcome: PushOutcome) -> PushAn
                 continue;
             }
             Some(IngestOutcome::Duplicate) => answer.duplicates.push(accepted.event_id.clone()),
-            Some(IngestOutcome::New { absorbed }) if absorbed || absorbed_here => warnings.push(Warning {
-                event_id: accepted.event_id.clone(),
-                code: WarningCode::Absorbed,
-                message: "an earlier event bears the same id; this one is kept and points to it".to_owned(),
-            }),
-            Some(IngestOutcome::New { .. }) | None => {}
+            Some(IngestOutcome::New { absorbed, collides }) => {
+                let mut warn = |code, message: &str| {
+                    let event_id = accepted.event_id.clone();
+                    warnings.push(Warning { event_id, code, message: message.to_owned() });
+                };
+                if absorbed || absorbed_here {
+                    warn(WarningCode::Absorbed, ABSORBED);
+                }
+                if collides {
+                    warn(WarningCode::DeviceIdCollision, COLLIDES);
+                }
+            }
+            None => {}
         }
         answer.warnings.append(&mut warnings);
         answer.last_processed_seq = answer.last_processed_seq.max(accepted.seq.unwrap_or(0));

@@ -1,6 +1,7 @@
 //! The log, the outbox and the read tables on a real database.
 #![cfg(feature = "testing")]
 
+mod acknowledged;
 mod claims;
 mod debts;
 mod grants;
@@ -19,4 +20,5 @@ mod stock;
 mod story;
 mod tables;
 mod tills;
+mod variants;
 mod verify;
