@@ -1,7 +1,10 @@
 //! SyncIngest: stores pushes in groups, so that a hundred tills that push one sale each share an fsync.
 //!
 //! The one actor whose message carries data; the till keeps them until the answer. The transaction belongs to
-//! the actor, so a client that hangs up cancels nothing. Never here: judging events (see `velox_protocol`).
+//! the actor, so a client that hangs up cancels nothing. What a shop should be told of a push is told after its
+//! answer. Never here: judging events (see `velox_protocol`).
+
+mod notices;
 
 use crate::Deps;
 use crate::handles::{AskError, ChildRef, Identity};
@@ -10,6 +13,7 @@ use crate::metrics::Outcome;
 use crate::outbox_pump::{OutboxPump, Wake};
 use crate::supervised;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Message, ResponseActFuture, WrapFuture};
+use notices::Notice;
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,7 +22,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use velox_protocol::catalogue::{self, Entity};
-use velox_store::{Error, IngestOutcome, NewPush, PushOutcome};
+use velox_protocol::event::Event;
+use velox_store::{Error, IngestOutcome, Ingested, NewPush, PushOutcome};
 
 /// Most events of one transaction: beyond it a group gains nothing and its memory grows.
 const GROUP_EVENTS: usize = 2_000;
@@ -28,6 +33,8 @@ const CONFLICT_ATTEMPTS: u32 = 5;
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Other pods are told of work at most this often: every notification is a transaction of its own.
 const NOTIFY_PERIOD: Duration = Duration::from_millis(50);
+/// Notices that wait while the database takes those before them: beyond it only the log has them.
+const UNTOLD_NOTICES: usize = 200;
 
 /// Why a push was not answered with outcomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +68,8 @@ pub struct SyncIngest {
     writing: bool,
     notified: Option<Instant>,
     unannounced: BTreeSet<Entity>,
+    telling: bool,
+    untold: Vec<Notice>,
 }
 
 struct Waiting {
@@ -80,6 +89,8 @@ impl SyncIngest {
             writing: false,
             notified: None,
             unannounced: BTreeSet::new(),
+            telling: false,
+            untold: Vec::new(),
         }
     }
 
@@ -102,18 +113,47 @@ impl SyncIngest {
             group.into_iter().map(|w| (w.push, (w.answer, w._permit))).unzip();
         let deps = self.deps.clone();
         let write = async move {
-            let outcomes = write_group(&deps, &pushes).await;
-            let stored = stored_entities(&pushes, &outcomes);
+            let Written { outcomes, requeued } = write_group(&deps, &pushes).await;
+            let mut work = stored_entities(&pushes, &outcomes);
+            work.extend(requeued);
+            let notices = notices::of_group(&pushes, &outcomes);
             for ((asker, _), outcome) in askers.into_iter().zip(outcomes) {
                 // A client that hung up needs no answer; its events are stored all the same.
                 let _ = asker.send(outcome);
             }
-            stored
+            (work, notices)
         };
-        ctx.spawn(write.into_actor(self).map(|stored, me, ctx| {
+        ctx.spawn(write.into_actor(self).map(|(work, notices), me, ctx| {
             me.writing = false;
-            me.announce(stored, ctx);
+            me.announce(work, ctx);
+            me.tell(notices, ctx);
             me.write_next(ctx);
+        }));
+    }
+
+    /// Tells shops of what was met, one after the other. Nobody waits for it, and no push is undone by it.
+    fn tell(&mut self, notices: Vec<Notice>, ctx: &mut Context<Self>) {
+        let room = UNTOLD_NOTICES.saturating_sub(self.untold.len());
+        if notices.len() > room {
+            tracing::warn!(left_out = notices.len() - room, "more was met than shops can be told of");
+        }
+        self.untold.extend(notices.into_iter().take(room));
+        if self.telling || self.untold.is_empty() {
+            return;
+        }
+        self.telling = true;
+        let (store, notices) = (self.deps.store.clone(), std::mem::take(&mut self.untold));
+        let tell = async move {
+            for Notice { store_id, notification } in notices {
+                if let Err(error) = store.raise_notification(store_id, &notification).await {
+                    let kind = notification.kind;
+                    tracing::warn!(error = &error as &dyn std::error::Error, kind, "a shop was not told");
+                }
+            }
+        };
+        ctx.spawn(tell.into_actor(self).map(|(), me, ctx| {
+            me.telling = false;
+            me.tell(Vec::new(), ctx);
         }));
     }
 
@@ -169,7 +209,7 @@ impl TracedHandler<Push> for SyncIngest {
         ctx: &mut Context<Self>,
     ) -> ResponseActFuture<Self, <Push as Message>::Result> {
         if msg.push.events.is_empty() {
-            return answer(Ok(Vec::new()));
+            return answer(Ok(PushOutcome::default()));
         }
         let (asker, outcome) = oneshot::channel();
         self.waiting.push_back(Waiting { push: msg.push, answer: asker, _permit: msg.permit });
@@ -182,24 +222,41 @@ impl TracedHandler<Push> for SyncIngest {
     }
 }
 
-/// Writes a group; where its data are refused, push by push, so that one push's fault is its own.
-async fn write_group(deps: &Deps, pushes: &[NewPush]) -> Vec<Result<PushOutcome, IngestError>> {
-    match write(deps, pushes).await {
-        Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-        Err(Error::Data(error)) if pushes.len() > 1 => {
-            tracing::warn!(%error, pushes = pushes.len(), "a group was refused; its pushes are stored one by one");
-            let mut outcomes = Vec::with_capacity(pushes.len());
-            for push in pushes {
-                let alone = write(deps, std::slice::from_ref(push)).await;
-                outcomes.push(alone.map_err(refused).map(|mut one| one.pop().unwrap_or_default()));
+/// What became of a group's pushes, each by itself.
+#[derive(Default)]
+struct Written {
+    outcomes: Vec<Result<PushOutcome, IngestError>>,
+    requeued: BTreeSet<Entity>,
+}
+
+impl Written {
+    fn add(&mut self, pushes: usize, ingested: Result<Ingested, Error>) {
+        match ingested {
+            Ok(ingested) => {
+                self.outcomes.extend(ingested.pushes.into_iter().map(Ok));
+                self.requeued.extend(ingested.requeued);
             }
-            outcomes
-        }
-        Err(error) => {
-            let refusal = refused(error);
-            pushes.iter().map(|_| Err(refusal)).collect()
+            Err(error) => {
+                let refusal = refused(error);
+                self.outcomes.extend(std::iter::repeat_n(Err(refusal), pushes));
+            }
         }
     }
+}
+
+/// Writes a group; where its data are refused, push by push, so that one push's fault is its own.
+async fn write_group(deps: &Deps, pushes: &[NewPush]) -> Written {
+    let mut written = Written::default();
+    match write(deps, pushes).await {
+        Err(Error::Data(error)) if pushes.len() > 1 => {
+            tracing::warn!(%error, pushes = pushes.len(), "a group was refused; its pushes are stored one by one");
+            for push in pushes {
+                written.add(1, write(deps, std::slice::from_ref(push)).await);
+            }
+        }
+        ingested => written.add(pushes.len(), ingested),
+    }
+    written
 }
 
 fn refused(error: Error) -> IngestError {
@@ -208,18 +265,18 @@ fn refused(error: Error) -> IngestError {
 }
 
 /// One transaction, tried again where it met another one.
-async fn write(deps: &Deps, pushes: &[NewPush]) -> Result<Vec<PushOutcome>, Error> {
+async fn write(deps: &Deps, pushes: &[NewPush]) -> Result<Ingested, Error> {
     let mut attempt = 1;
     loop {
         let started = Instant::now();
         match deps.store.ingest(pushes).await {
-            Ok(outcomes) => {
+            Ok(ingested) => {
                 let metrics = &deps.metrics;
                 metrics.ingest_commits.inc();
                 metrics.ingest_group_pushes.observe(pushes.len() as f64);
                 metrics.ingest_commit_seconds.observe(started.elapsed().as_secs_f64());
-                count(deps, &outcomes);
-                return Ok(outcomes);
+                count(deps, &ingested);
+                return Ok(ingested);
             }
             Err(error @ Error::Conflict(_)) if attempt < CONFLICT_ATTEMPTS => {
                 tracing::debug!(%error, attempt, "a group met another transaction");
@@ -232,9 +289,9 @@ async fn write(deps: &Deps, pushes: &[NewPush]) -> Result<Vec<PushOutcome>, Erro
     }
 }
 
-fn count(deps: &Deps, outcomes: &[PushOutcome]) {
+fn count(deps: &Deps, ingested: &Ingested) {
     let (mut new, mut duplicate, mut other) = (0, 0, 0);
-    for outcome in outcomes.iter().flatten() {
+    for outcome in ingested.outcomes() {
         match outcome {
             IngestOutcome::New { .. } => new += 1,
             IngestOutcome::Duplicate => duplicate += 1,
@@ -249,13 +306,22 @@ fn count(deps: &Deps, outcomes: &[PushOutcome]) {
 }
 
 fn stored_entities(pushes: &[NewPush], outcomes: &[Result<PushOutcome, IngestError>]) -> BTreeSet<Entity> {
+    told(pushes, outcomes)
+        .filter(|(_, outcome)| matches!(outcome, IngestOutcome::New { .. }))
+        .map(|(event, _)| catalogue::entity(&event.event_type))
+        .collect()
+}
+
+/// The events of which something is known, push by push.
+fn told<'a>(
+    pushes: &'a [NewPush],
+    outcomes: &'a [Result<PushOutcome, IngestError>],
+) -> impl Iterator<Item = (&'a Event, IngestOutcome)> {
     let stored =
         pushes.iter().zip(outcomes).filter_map(|(push, outcome)| Some((push, outcome.as_ref().ok()?)));
-    stored
-        .flat_map(|(push, outcome)| push.events.iter().zip(outcome))
-        .filter(|(_, outcome)| matches!(outcome, IngestOutcome::New { .. }))
-        .map(|(new, _)| catalogue::entity(&new.event.event_type))
-        .collect()
+    stored.flat_map(|(push, outcome)| {
+        push.events.iter().map(|new| &new.event).zip(outcome.events.iter().copied())
+    })
 }
 
 /// The way into ingest: the least busy of its writers that are up.

@@ -14,6 +14,7 @@ pub mod cors;
 pub mod error;
 pub mod events;
 pub mod faults;
+pub mod notifications;
 pub mod openapi;
 pub mod ops;
 pub mod page;
@@ -66,6 +67,7 @@ pub fn routes(app: &mut ServiceConfig, state: &AppState) {
                 .default_service(allow_only("DELETE")),
         )
         .configure(reads::configure)
+        .configure(notifications::configure)
         .configure(openapi::configure);
     if state.faults.is_enabled() {
         app.service(

@@ -72,7 +72,8 @@ pub struct PushAnswer {
     pub server_time: i64,
     /// Greatest accepted seq of this push, else 0.
     pub last_processed_seq: i64,
-    /// Device -> counter: the merge of the clocks of this push's accepted events.
+    /// Device -> counter, what the till has seen: the merge of the clocks of this push's accepted events and of those
+    /// that it has acknowledged by pulling.
     #[schema(value_type = std::collections::BTreeMap<String, i64>)]
     pub server_vector_clock: VectorClock,
     /// Hex SHA-256 of `dev:n|dev:n`, sorted.

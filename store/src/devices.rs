@@ -125,28 +125,6 @@ impl Store {
         Ok(rows)
     }
 
-    /// What the device was last given; `None`: nothing, or the device is unknown.
-    ///
-    /// # Errors
-    /// The database's.
-    #[tracing::instrument(name = "db.pull_position", level = "debug", skip_all)]
-    pub async fn pull_position(
-        &self,
-        store_id: Uuid,
-        device_id: &str,
-    ) -> Result<Option<PullPosition>, Error> {
-        let row = sqlx::query!(
-            "SELECT pull_checkpoint, pull_event_id FROM devices WHERE store_id = $1 AND device_id = $2",
-            store_id,
-            device_id
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(row.and_then(|row| {
-            Some(PullPosition { received_at: row.pull_checkpoint?, event_id: row.pull_event_id? })
-        }))
-    }
-
     /// Remembers what a device was given.
     ///
     /// # Errors

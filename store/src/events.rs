@@ -1,16 +1,20 @@
-//! The event log: groups of pushes in one transaction, other contents of known ids, devices' positions.
+//! The event log: groups of pushes in one transaction, other contents of known ids, devices' last seqs.
 //!
 //! `events` is insert-only. Never here: what an event means.
 
 mod columns;
 mod known;
+mod variants;
 
-use crate::{Error, Store};
-use columns::Columns;
+use crate::{Error, Store, acknowledged};
+use columns::{Columns, Pushing, Runs};
+use known::Known;
 use sqlx::PgConnection;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
-use velox_protocol::catalogue;
+use velox_protocol::V1_NODE_DEVICE;
+use velox_protocol::catalogue::{self, Entity};
+use velox_protocol::clock::VectorClock;
 use velox_protocol::event::Event;
 use velox_protocol::payload::Link;
 
@@ -41,81 +45,122 @@ pub enum IngestOutcome {
     New {
         /// A smaller event bears one of its ids already.
         absorbed: bool,
+        /// Another event of its device bears the same seq: two tills may use one identity.
+        collides: bool,
     },
-    /// Stored before, with the same type and payload.
+    /// Stored before, with the same type and payload; another form of it is kept apart.
     Duplicate,
-    /// Its id is known with other content, which is kept apart.
+    /// Its id is known with another type or payload; this one is kept apart. Whether that is a refusal hangs on the
+    /// sender: for a till it is, between nodes it is none.
     OtherContent,
 }
 
-/// What became of a push's events, in their order.
-pub type PushOutcome = Vec<IngestOutcome>;
+/// What became of a push.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushOutcome {
+    /// Of its events, in their order.
+    pub events: Vec<IngestOutcome>,
+    /// What its till has acknowledged by pulling; empty for a push of a node.
+    pub acknowledged: VectorClock,
+}
+
+/// What became of a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ingested {
+    /// Its pushes, in their order.
+    pub pushes: Vec<PushOutcome>,
+    /// Whose events are to be projected anew, since another form of them counts now.
+    pub requeued: BTreeSet<Entity>,
+}
+
+impl Ingested {
+    /// The outcomes of all events, push by push.
+    pub fn outcomes(&self) -> impl Iterator<Item = IngestOutcome> + '_ {
+        self.pushes.iter().flat_map(|push| &push.events).copied()
+    }
+}
 
 type Id<'a> = (Uuid, &'a str);
 
 impl Store {
     /// Stores a group of pushes in one transaction: events and their outbox entries together or not at all.
     ///
-    /// Answers after the commit with fsync. One statement, one round trip; a second one only for ids that are
-    /// known already.
+    /// Answers after the commit with fsync. One statement, one round trip; more only for ids that are known
+    /// already.
     ///
     /// # Errors
     /// [`Error::Data`] where a row is refused (try the pushes apart); with every other error the outcome is
     /// unknown, and a repeat is told duplicate.
     #[tracing::instrument(name = "db.events.ingest", level = "debug", skip_all, fields(pushes = pushes.len()))]
-    pub async fn ingest(&self, pushes: &[NewPush]) -> Result<Vec<PushOutcome>, Error> {
+    pub async fn ingest(&self, pushes: &[NewPush]) -> Result<Ingested, Error> {
         let mut first: BTreeMap<Id<'_>, (&NewPush, &NewEvent)> = BTreeMap::new();
         for push in pushes {
             for new in &push.events {
-                first.entry((new.event.store_id, &new.event.event_id)).or_insert((push, new));
+                first.entry(id(&new.event)).or_insert((push, new));
             }
         }
         if first.is_empty() {
-            return Ok(pushes.iter().map(|_| Vec::new()).collect());
+            return Ok(Ingested {
+                pushes: vec![PushOutcome::default(); pushes.len()],
+                ..Ingested::default()
+            });
         }
-        let inserted = self.insert_events(first.values().copied()).await;
+        let inserted = self.insert_events(first.values().copied(), pushing(pushes)).await;
         if inserted.as_ref().is_err_and(Error::is_read_only) {
             self.renew_sessions(&self.ingest).await;
         }
-        let inserted = inserted?;
+        let mut group = Group { first, inserted: inserted?, known: Known::default(), seqs: HashSet::new() };
         let repeated: Vec<(&NewPush, &NewEvent)> = pushes
             .iter()
             .flat_map(|push| push.events.iter().map(move |new| (push, new)))
-            .filter(|(_, new)| {
-                let id = (new.event.store_id, new.event.event_id.as_str());
-                !inserted.new.contains(&(id.0, id.1.to_owned())) || !std::ptr::eq(first[&id].1, *new)
-            })
+            .filter(|(_, new)| !group.is_new(new))
             .collect();
-        let known = if repeated.is_empty() { HashMap::new() } else { self.compare_known(&repeated).await? };
-        Ok(pushes
-            .iter()
-            .map(|push| push.events.iter().map(|new| outcome(new, &first, &inserted, &known)).collect())
-            .collect())
+        if !repeated.is_empty() {
+            group.known = self.compare_known(&repeated).await?;
+        }
+        let mut outcomes = Vec::with_capacity(pushes.len());
+        for push in pushes {
+            let events = push.events.iter().map(|new| group.outcome(new)).collect();
+            outcomes.push(PushOutcome { events, acknowledged: group.acknowledged(push) });
+        }
+        Ok(Ingested { pushes: outcomes, requeued: group.known.requeued })
     }
 
     async fn insert_events<'a>(
         &self,
         events: impl Iterator<Item = (&'a NewPush, &'a NewEvent)>,
+        pushing: Pushing<'a>,
     ) -> Result<Inserted, Error> {
-        let mut columns = Columns::default();
+        let (mut columns, mut seqs) = (Columns::default(), BTreeSet::new());
         let mut types: BTreeMap<&str, (i16, &str)> = BTreeMap::new();
         for (push, new) in events {
             columns.add(push, new);
+            seqs.extend(counted(&new.event));
             let name = new.event.event_type.as_str();
             types.insert(name, (catalogue::priority(name), catalogue::entity(name).name()));
         }
         let type_names: Vec<&str> = types.keys().copied().collect();
         let priorities: Vec<i16> = types.values().map(|t| t.0).collect();
         let entities: Vec<&str> = types.values().map(|t| t.1).collect();
-        let rows = columns::insert(&self.ingest, &columns, &type_names, &priorities, &entities).await?;
+        let types = (type_names.as_slice(), priorities.as_slice(), entities.as_slice());
+        let rows = columns::insert(&self.ingest, &columns, types, &Runs::of(&seqs), &pushing).await?;
         let mut inserted = Inserted::default();
         for row in rows {
-            let id = (row.store_id, row.event_id);
-            if row.absorbed {
-                inserted.absorbed.insert(id)
-            } else {
-                inserted.new.insert(id)
-            };
+            let id = (row.store_id, row.id);
+            match row.what {
+                columns::ABSORBED => drop(inserted.absorbed.insert(id)),
+                columns::TAKEN => {
+                    let place = row.text.zip(row.seq).map(|(device, seq)| (id.0, device, seq));
+                    inserted.taken.extend(place);
+                }
+                columns::ACKNOWLEDGED => {
+                    inserted
+                        .acknowledged
+                        .extend(row.text.map(|clock| (id, acknowledged::read_clock(&clock))));
+                }
+                columns::NEW => drop(inserted.new.insert(id)),
+                _ => {}
+            }
         }
         Ok(inserted)
     }
@@ -146,21 +191,77 @@ impl Store {
 struct Inserted {
     new: HashSet<(Uuid, String)>,
     absorbed: HashSet<(Uuid, String)>,
+    /// Store, device and seq of events that were there before.
+    taken: HashSet<(Uuid, String, i64)>,
+    /// By store and device.
+    acknowledged: HashMap<(Uuid, String), VectorClock>,
 }
 
-fn outcome(
-    new: &NewEvent,
-    first: &BTreeMap<Id<'_>, (&NewPush, &NewEvent)>,
-    inserted: &Inserted,
-    known: &HashMap<(Uuid, String), known::Content>,
-) -> IngestOutcome {
-    let id = (new.event.store_id, new.event.event_id.clone());
-    if inserted.new.contains(&id) && std::ptr::eq(first[&(id.0, id.1.as_str())].1, new) {
-        return IngestOutcome::New { absorbed: inserted.absorbed.contains(&id) };
+/// A group of pushes, written.
+struct Group<'a> {
+    /// Of the same event sent several times the one that was to be stored.
+    first: BTreeMap<Id<'a>, (&'a NewPush, &'a NewEvent)>,
+    inserted: Inserted,
+    known: Known,
+    /// Taken by new events of the group so far, by store and device.
+    seqs: HashSet<(Uuid, &'a str, i64)>,
+}
+
+impl<'a> Group<'a> {
+    fn is_new(&self, new: &NewEvent) -> bool {
+        let id = id(&new.event);
+        self.inserted.new.contains(&(id.0, id.1.to_owned())) && std::ptr::eq(self.first[&id].1, new)
     }
-    // What was not inserted is there: the insert has met it, committed.
-    let same = known.get(&id).is_some_and(|content| content.is_of(&new.event));
-    if same { IngestOutcome::Duplicate } else { IngestOutcome::OtherContent }
+
+    /// To be asked in the order of the pushes.
+    fn outcome(&mut self, new: &'a NewEvent) -> IngestOutcome {
+        let event = &new.event;
+        let id = (event.store_id, event.event_id.clone());
+        if self.is_new(new) {
+            let absorbed = self.inserted.absorbed.contains(&id);
+            return IngestOutcome::New { absorbed, collides: self.collides(event) };
+        }
+        // What was not inserted is there: the insert has met it, committed.
+        let same = self.known.contents.get(&id).is_some_and(|content| content.is_of(event));
+        if same { IngestOutcome::Duplicate } else { IngestOutcome::OtherContent }
+    }
+
+    /// Whether another event, of before or of the group so far, bears a new event's seq.
+    fn collides(&mut self, event: &'a Event) -> bool {
+        let Some(place) = counted(event) else { return false };
+        let is_first = self.seqs.insert(place);
+        let (store_id, device_id, seq) = place;
+        let taken = &self.inserted.taken;
+        !is_first || (!taken.is_empty() && taken.contains(&(store_id, device_id.to_owned(), seq)))
+    }
+
+    fn acknowledged(&self, push: &NewPush) -> VectorClock {
+        let clock = till(push)
+            .and_then(|(store, device)| self.inserted.acknowledged.get(&(store, device.to_owned())));
+        clock.cloned().unwrap_or_default()
+    }
+}
+
+fn id(event: &Event) -> Id<'_> {
+    (event.store_id, &event.event_id)
+}
+
+/// The place of an event among those of its device, which no other event should have. v1's nodes share one name.
+fn counted(event: &Event) -> Option<(Uuid, &str, i64)> {
+    let seq = event.seq.filter(|seq| *seq >= 1 && event.device_id != V1_NODE_DEVICE)?;
+    Some((event.store_id, &event.device_id, seq))
+}
+
+/// The till of a push, which all its events are of; `None` for a push of a node.
+fn till(push: &NewPush) -> Option<(Uuid, &str)> {
+    let first = push.events.first().filter(|_| push.origin_node.is_none())?;
+    Some((first.event.store_id, &first.event.device_id))
+}
+
+fn pushing(pushes: &[NewPush]) -> Pushing<'_> {
+    let tills: BTreeSet<(Uuid, &str)> = pushes.iter().filter_map(till).collect();
+    let (store_id, device_id) = tills.into_iter().unzip();
+    Pushing { store_id, device_id }
 }
 
 /// Stores one event with its outbox entry in the caller's transaction; whether its id was free.
@@ -173,6 +274,7 @@ pub(crate) async fn insert_one(
     columns.add(push, new);
     let name = new.event.event_type.as_str();
     let (priority, entity) = (catalogue::priority(name), catalogue::entity(name).name());
-    let rows = columns::insert(connection, &columns, &[name], &[priority], &[entity]).await?;
-    Ok(rows.iter().any(|row| !row.absorbed))
+    let types = (&[name][..], &[priority][..], &[entity][..]);
+    let rows = columns::insert(connection, &columns, types, &Runs::default(), &Pushing::default()).await?;
+    Ok(rows.iter().any(|row| row.what == columns::NEW))
 }

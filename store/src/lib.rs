@@ -5,6 +5,7 @@
 //! To add a query: 1. a method of [`Store`] in the module of its table, with `query!` so that it is checked,
 //! 2. `./dev prepare`, 3. a test that owns a database (see [`testing`]).
 
+mod acknowledged;
 mod conflicts;
 mod custody;
 mod devices;
@@ -13,6 +14,7 @@ mod error;
 mod events;
 mod health;
 mod node_events;
+mod notifications;
 mod outbox;
 mod projections;
 mod pull;
@@ -24,13 +26,15 @@ mod stores;
 pub mod testing;
 mod verify;
 
+pub use acknowledged::{Acknowledgement, PullPositions};
 pub use conflicts::{AuditFilter, AuditRow, Choice, ConflictVersion, OpenConflictRow, Resolved, Strategy};
 pub use custody::{Delivery, EventTrail, OutboxTrail, ProjectionTrail, TrailActor, VariantTrail, WaitingFor};
 pub use devices::{DeviceRow, PullPosition, TokenHash};
 pub use error::Error;
-pub use events::{IngestOutcome, NewEvent, NewPush, PushOutcome};
+pub use events::{IngestOutcome, Ingested, NewEvent, NewPush, PushOutcome};
 pub use health::Readiness;
 pub use node_events::{Actor, NodeStamp, node_device_id};
+pub use notifications::{NewNotification, NotificationRow};
 pub use outbox::{Claim, Entry, OutboxCounts, RetryPolicy};
 pub use projections::{BatchReport, ProjectionFailure};
 pub use pull::{PullRequest, Pulled};

@@ -1,5 +1,8 @@
 //! What a till reads of the log, in order of arrival and without gaps.
 //!
+//! Each event is given in the form that counts. Where that is not the one that came first, the event stands at the
+//! arrival of that form, so that a till that has gone past it is given it again.
+//!
 //! An event's `received_at` is a time within the transaction that stored it, so one that commits late has an
 //! early time. A page therefore ends before the start of every transaction that may still store events: those
 //! of ingest connections, and any other that has written something. Projectors never store events, and
@@ -72,12 +75,29 @@ impl Store {
         };
         let mut rows = sqlx::query_as!(
             Row,
-            r#"SELECT event_id, device_id, type AS event_type, seq, version, created_at, received_at, actor_user_id,
-                   actor_role, payload AS "payload: Json<Box<serde_json::value::RawValue>>",
+            r#"SELECT event_id AS "event_id!", device_id AS "device_id!", type AS "event_type!", seq,
+                   version AS "version!", created_at AS "created_at!", received_at AS "received_at!", actor_user_id,
+                   actor_role, payload AS "payload!: Json<Box<serde_json::value::RawValue>>",
                    vector_clock AS "vector_clock: Json<VectorClock>"
-               FROM events
-               WHERE store_id = $1 AND (received_at, event_id) > ($2, $3::text COLLATE "C") AND received_at < $4
-                 AND ($5::text IS NULL OR device_id <> $5) AND NOT (type = ANY($6::text[]))
+               FROM ((
+                   SELECT e.event_id, e.device_id, e.type, e.seq, e.version, e.created_at, e.received_at,
+                       e.actor_user_id, e.actor_role, e.payload, e.vector_clock
+                   FROM events e
+                   WHERE e.store_id = $1 AND (e.received_at, e.event_id) > ($2, $3::text COLLATE "C")
+                     AND e.received_at < $4 AND ($5::text IS NULL OR e.device_id <> $5)
+                     AND NOT (e.type = ANY($6::text[]))
+                     AND NOT EXISTS (SELECT 1 FROM event_variants v
+                         WHERE v.store_id = e.store_id AND v.event_id = e.event_id AND v.effective OFFSET 0)
+                   ORDER BY e.received_at, e.event_id LIMIT $7
+               ) UNION ALL (
+                   SELECT v.event_id, v.device_id, v.type, v.seq, v.version, v.created_at, v.received_at,
+                       v.actor_user_id, v.actor_role, v.payload, v.vector_clock
+                   FROM event_variants v
+                   WHERE v.effective AND v.store_id = $1 AND (v.received_at, v.event_id) > ($2, $3::text COLLATE "C")
+                     AND v.received_at < $4 AND ($5::text IS NULL OR v.device_id <> $5)
+                     AND NOT (v.type = ANY($6::text[]))
+                   ORDER BY v.received_at, v.event_id LIMIT $7
+               )) AS log
                ORDER BY received_at, event_id LIMIT $7"#,
             request.store_id,
             after,

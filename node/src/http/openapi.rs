@@ -1,7 +1,7 @@
 //! The description of the HTTP interface: OpenAPI 3.1 at `/openapi.json`, a page to browse it at `/docs`.
 //!
-//! The page is compiled in and loads nothing from elsewhere. Reads are described beside their handlers, the
-//! other calls in the modules below. What never will be here: behaviour.
+//! The page is compiled in and loads nothing from elsewhere. Reads and notifications are described beside
+//! their handlers, the other calls in the modules below. What never will be here: behaviour.
 //!
 //! To add a call: 1. `#[utoipa::path]` on its handler or in a module below, with one of the tags, which give it
 //! its callers and its problems, 2. its name in the list of `Document`.
@@ -27,7 +27,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use super::{
     conflicts,
     error::{ProblemBody, allow_only},
-    events, reads,
+    events, notifications, reads,
 };
 
 mod operations;
@@ -68,6 +68,8 @@ const PROBLEM: &str = "Problem";
         reads::cash::ledger,
         reads::stock::list,
         reads::stock::movements,
+        notifications::list,
+        notifications::read,
         operations::create_store,
         operations::list_stores,
         operations::create_device,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use velox_protocol::api::PullAnswer;
 use velox_protocol::event::normal_id;
-use velox_store::{PullPosition, PullRequest};
+use velox_store::{Acknowledgement, PullPosition, PullRequest, Store};
 
 /// Events of a page, as v1 answers.
 const V1_PAGE: i64 = 100;
@@ -66,21 +66,12 @@ pub async fn pull(
         None => v1_position(&query)?,
     };
     let v1 = query.cursor.is_none();
-    let after = match (&device_id, v1) {
-        (Some(device), true) => {
-            // A cursor beyond what this node has delivered is another node's: the older of the two counts.
-            let delivered = state.store.pull_position(store_id, device).await?;
-            asked.clone().zip(delivered).map(|(asked, delivered)| asked.min(delivered))
-        }
-        _ => asked.clone(),
+    let without_types = if v1 { NOT_FOR_V1.map(str::to_owned).to_vec() } else { Vec::new() };
+    let after = match &device_id {
+        Some(device) => go_on(&state.store, (store_id, device), asked.clone(), v1, &without_types).await?,
+        None => asked.clone(),
     };
-    let request = PullRequest {
-        store_id,
-        after,
-        without_device: device_id.clone(),
-        without_types: if v1 { NOT_FOR_V1.map(str::to_owned).to_vec() } else { Vec::new() },
-        limit,
-    };
+    let request = PullRequest { store_id, after, without_device: device_id.clone(), without_types, limit };
     let pulled = state.store.pull(&request).await?;
     if let (Some(device), Some(end), true) = (&device_id, &pulled.end, v1)
         && !pulled.events.is_empty()
@@ -101,6 +92,28 @@ pub async fn pull(
         next_cursor,
         has_more: pulled.has_more,
     }))
+}
+
+/// Where a device goes on, and notes what it has acknowledged by that: all that it was given up to where it asks
+/// to go on. A v1 cursor beyond what this node has delivered is another node's: the older of the two counts, and
+/// nothing is acknowledged by it. Opaque cursors are this node's own.
+async fn go_on(
+    store: &Store,
+    (store_id, device_id): (Uuid, &str),
+    asked: Option<PullPosition>,
+    v1: bool,
+    without_types: &[String],
+) -> Result<Option<PullPosition>, Problem> {
+    let positions = store.pull_positions(store_id, device_id).await?;
+    let Some(position) = asked else { return Ok(None) };
+    if v1 && Some(&position) > positions.delivered.as_ref() {
+        return Ok(positions.delivered);
+    }
+    if positions.acknowledged.as_ref() < Some(&position) {
+        let given = Acknowledgement { store_id, device_id, position: &position, without_types };
+        store.acknowledge(given).await?;
+    }
+    Ok(Some(position))
 }
 
 /// The device that is asked for, else the token's own.

@@ -3,7 +3,7 @@
 //! A fault of one event is that event's alone; a fault of ours is a 503 for the whole push, and the till sends
 //! it again. Never here: what an event is (see `velox_protocol::event`), or how it is stored.
 
-pub mod conflicts;
+mod conflicts;
 
 use super::auth::{Caller, StoreCaller};
 use super::body::read_push;
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 use velox_actors::metrics::Outcome;
 use velox_actors::sync_ingest::IngestError;
-use velox_protocol::api::{Accepted, MAX_PUSH_EVENTS, PushAnswer, PushBody};
+use velox_protocol::api::{Accepted, Conflicted, MAX_PUSH_EVENTS, PushAnswer, PushBody};
 use velox_protocol::clock::{Key, VectorClock};
 use velox_protocol::event::{self, Received, Rejection, RejectionCode, Sender, Warning, WarningCode};
 use velox_protocol::payload::Link;
@@ -26,11 +26,17 @@ use velox_store::{IngestOutcome, NewEvent, NewPush, PushOutcome};
 const INLINE_BYTES: usize = 1024 * 1024;
 /// Seconds after which a push that found no writer may come again.
 const RETRY_AFTER: u32 = 1;
+/// Of [`WarningCode::Absorbed`].
+const ABSORBED: &str = "an earlier event bears the same id; this one is kept and points to it";
+/// Of [`WarningCode::DeviceIdCollision`].
+const COLLIDES: &str = "another event of this device bears the same seq; both are kept";
 
 /// A body, read as a push; its events are judged one by one.
 struct Parsed {
     store_id: Uuid,
     device_id: String,
+    /// Whether the client takes events apart that a person has to decide.
+    accepts_conflicts: bool,
     /// In push order.
     events: Vec<Result<Received, Rejection>>,
 }
@@ -65,15 +71,32 @@ pub async fn push(
     let refusals = parsed.events.iter().filter_map(|event| event.as_ref().err());
     let wrong_hashes = refusals.clone().filter(|r| r.code == RejectionCode::IntegrityError).count();
     let refused = refusals.count();
+    let priced = conflicts::prices(parsed.events.iter().flatten());
     let (stored, batch) = split(parsed.events);
+    let nothing = batch.is_empty();
     let push = NewPush { events: batch, trace_parent: trace_parent(request.headers()), origin_node: None };
-    let outcome = state.ingest.push(push, Box::new(permit)).await.map_err(|error| match error {
+    let mut outcome = state.ingest.push(push, Box::new(permit)).await.map_err(|error| match error {
         IngestError::Unavailable => Problem::unavailable("NOT_STORED", RETRY_AFTER),
         IngestError::Overloaded => Problem::unavailable("OVERLOADED", RETRY_AFTER),
     })?;
-    let answer = answer(&state, stored, outcome);
+    if nothing {
+        outcome.acknowledged = acknowledged(&state, store_id, &parsed.device_id).await;
+    }
+    let conflicts = Conflicts {
+        open: conflicts::open(&state.store, store_id, &priced).await,
+        told_apart: parsed.accepts_conflicts,
+    };
+    let answer = answer(&state, stored, outcome, conflicts);
     count(&state, &answer, refused, wrong_hashes);
     Ok(HttpResponse::Ok().json(answer))
+}
+
+/// What a device has acknowledged, for a push of which nothing went to a writer. It could do without.
+async fn acknowledged(state: &AppState, store_id: Uuid, device_id: &str) -> VectorClock {
+    state.store.acknowledged_clock(store_id, device_id).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a till is not told what it has acknowledged");
+        VectorClock::default()
+    })
 }
 
 fn parse(body: &[u8], user_id: Option<&str>, now: chrono::DateTime<chrono::Utc>) -> Result<Parsed, Problem> {
@@ -93,7 +116,15 @@ fn parse(body: &[u8], user_id: Option<&str>, now: chrono::DateTime<chrono::Utc>)
         now,
     };
     let events = body.events.iter().map(|text| event::read(text.get(), &sender)).collect();
-    Ok(Parsed { store_id, device_id, events })
+    let accepts_conflicts = body.accepts.is_some_and(|accepts| accepts.iter().any(|a| a == "conflicts"));
+    Ok(Parsed { store_id, device_id, accepts_conflicts, events })
+}
+
+/// The events of a push that a person has to decide, by id.
+struct Conflicts {
+    open: HashMap<String, Conflicted>,
+    /// Whether they stand in `conflicted`; else they are accepted, with a warning.
+    told_apart: bool,
 }
 
 /// What is answered about an event, beside what becomes of it.
@@ -150,7 +181,12 @@ fn absorbed_within(batch: &[NewEvent]) -> Vec<bool> {
     batch.iter().map(is_absorbed).collect()
 }
 
-fn answer(state: &AppState, judged: Vec<Judged>, outcome: PushOutcome) -> PushAnswer {
+fn answer(
+    state: &AppState,
+    judged: Vec<Judged>,
+    outcome: PushOutcome,
+    mut conflicts: Conflicts,
+) -> PushAnswer {
     let mut answer = PushAnswer {
         accepted: Vec::new(),
         rejected: Vec::new(),
@@ -159,10 +195,10 @@ fn answer(state: &AppState, judged: Vec<Judged>, outcome: PushOutcome) -> PushAn
         warnings: Vec::new(),
         server_time: state.clock.now().timestamp_millis(),
         last_processed_seq: 0,
-        server_vector_clock: VectorClock::default(),
+        server_vector_clock: outcome.acknowledged,
         causal_digest: String::new(),
     };
-    let mut outcomes = outcome.into_iter();
+    let mut outcomes = outcome.events.into_iter();
     for event in judged {
         let (accepted, mut warnings, clock, absorbed_here) = match event {
             Judged::Refused(rejection) => {
@@ -171,29 +207,45 @@ fn answer(state: &AppState, judged: Vec<Judged>, outcome: PushOutcome) -> PushAn
             }
             Judged::Sound { accepted, warnings, clock, absorbed } => (accepted, warnings, clock, absorbed),
         };
-        match outcomes.next() {
-            Some(IngestOutcome::OtherContent) => {
-                tracing::warn!(event_id = accepted.event_id, "the event's id is known with other content");
-                answer.rejected.push(Rejection {
-                    event_id: accepted.event_id,
-                    seq: accepted.seq,
-                    code: RejectionCode::IntegrityError,
-                    message: "the event_id is known with other content".to_owned(),
-                });
-                continue;
+        let outcome = outcomes.next();
+        if outcome == Some(IngestOutcome::OtherContent) {
+            tracing::warn!(event_id = accepted.event_id, "the event's id is known with other content");
+            answer.rejected.push(Rejection {
+                event_id: accepted.event_id,
+                seq: accepted.seq,
+                code: RejectionCode::IntegrityError,
+                message: "the event_id is known with other content".to_owned(),
+            });
+            continue;
+        }
+        let conflict = conflicts.open.remove(&accepted.event_id);
+        let mut warn = |code, message: &str| {
+            let event_id = accepted.event_id.clone();
+            warnings.push(Warning { event_id, code, message: message.to_owned() });
+        };
+        if let Some(IngestOutcome::New { absorbed, collides }) = outcome {
+            if absorbed || absorbed_here {
+                warn(WarningCode::Absorbed, ABSORBED);
             }
-            Some(IngestOutcome::Duplicate) => answer.duplicates.push(accepted.event_id.clone()),
-            Some(IngestOutcome::New { absorbed }) if absorbed || absorbed_here => warnings.push(Warning {
-                event_id: accepted.event_id.clone(),
-                code: WarningCode::Absorbed,
-                message: "an earlier event bears the same id; this one is kept and points to it".to_owned(),
-            }),
-            Some(IngestOutcome::New { .. }) | None => {}
+            if collides {
+                warn(WarningCode::DeviceIdCollision, COLLIDES);
+            }
+        }
+        if let (Some(conflict), false) = (&conflict, conflicts.told_apart) {
+            warn(WarningCode::ConflictOpen, &conflict.reason);
         }
         answer.warnings.append(&mut warnings);
         answer.last_processed_seq = answer.last_processed_seq.max(accepted.seq.unwrap_or(0));
         answer.server_vector_clock.merge(&clock);
-        answer.accepted.push(accepted);
+        match conflict {
+            Some(conflict) if conflicts.told_apart => answer.conflicted.push(conflict),
+            _ => {
+                if outcome == Some(IngestOutcome::Duplicate) {
+                    answer.duplicates.push(accepted.event_id.clone());
+                }
+                answer.accepted.push(accepted);
+            }
+        }
     }
     let digest = Sha256::digest(answer.server_vector_clock.digest_text());
     answer.causal_digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();

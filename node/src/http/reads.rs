@@ -48,7 +48,11 @@ pub(super) struct Listing<Q> {
 
 impl<Q: DeserializeOwned> Listing<Q> {
     /// Checks the caller, then reads the query.
-    fn open(caller: &StoreCaller, request: &HttpRequest, list: &'static str) -> Result<Self, Problem> {
+    pub(super) fn open(
+        caller: &StoreCaller,
+        request: &HttpRequest,
+        list: &'static str,
+    ) -> Result<Self, Problem> {
         let store_id = store_of(caller, request)?;
         Ok(Self { scope: Scope { list, store_id }, query: page::query(request)? })
     }
@@ -74,12 +78,12 @@ impl<Q: DeserializeOwned> Listing<Q> {
 }
 
 /// The path's store, if the caller may read it.
-fn store_of(caller: &StoreCaller, request: &HttpRequest) -> Result<Uuid, Problem> {
+pub(super) fn store_of(caller: &StoreCaller, request: &HttpRequest) -> Result<Uuid, Problem> {
     caller.store(Some(page::path_id(request, "store_id")?))
 }
 
 /// The answer with one thing, or 404.
-fn found<T: Serialize>(row: Option<T>) -> Result<impl Responder, Problem> {
+pub(super) fn found<T: Serialize>(row: Option<T>) -> Result<impl Responder, Problem> {
     row.map(web::Json).ok_or_else(|| Problem::not_found("There is no such thing."))
 }
 

@@ -28,34 +28,7 @@ pub(crate) async fn two_prices(node: &TestNode, one: &Till, two: &Till) -> (Uuid
     node.client.push(one, std::slice::from_ref(&first)).await;
     node.client.projected().await;
     let conflict = conflict_id(one.store_id, product.parse().expect("a UUID"), "price");
-    note(node, one.store_id, conflict, &product, [(one, &first), (two, &second)]).await;
     (conflict, product, [id_of(&first).to_owned(), id_of(&second).to_owned()])
-}
-
-/// Writes the rows of an open price conflict, unless they are there.
-async fn note(node: &TestNode, store: Uuid, conflict: Uuid, product: &str, sides: [(&Till, &Value); 2]) {
-    let version = |(till, event): (&Till, &Value)| {
-        let values = json!({ "price_usd": event["payload"]["price_usd"].to_string().trim_end_matches(".0") });
-        json!({ "event_id": event["event_id"], "device_id": till.device_id, "created_at": event["created_at"],
-            "values": values })
-    };
-    let (loser, winner, opened_at) = (id_of(sides[0].1), id_of(sides[1].1), &sides[1].1["created_at"]);
-    let versions = json!(sides.map(version)).to_string();
-    let key = format!("'{store}', '{conflict}', 'product', '{product}', 'price', '{winner}'");
-    let pool = node.database.pool().await;
-    for sql in [
-        format!(
-            "INSERT INTO open_conflicts VALUES ({key}, '{versions}', to_timestamp({opened_at} / 1000.0))
-             ON CONFLICT DO NOTHING"
-        ),
-        format!(
-            "INSERT INTO conflict_audit_log (store_id, id, entity_type, entity_id, field, winner_event_id,
-                 loser_event_ids, strategy) VALUES ({key}, ARRAY['{loser}'], 'mvr') ON CONFLICT DO NOTHING"
-        ),
-    ] {
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.expect("the rows");
-    }
-    pool.close().await;
 }
 
 async fn resolve(node: &TestNode, token: &str, conflict: Uuid, value: Value) -> Answer {
@@ -98,6 +71,12 @@ async fn a_decided_price_is_shown_pulled_and_can_be_decided_again() {
         json!({ "success": true, "conflict_id": conflict, "event_id": event_id, "store_id": one.store_id });
     assert_eq!(decided, expected);
     assert_eq!(price_of(&node, &one, &product).await, "1.7500");
+    let list = |path: &'static str| node.client.call("GET", path, &one.token, None);
+    assert_eq!(list("/sync/conflicts/unresolved").await.json()["items"], json!([]));
+    let log = list("/sync/conflicts/audit?strategy=mvr").await.json();
+    assert_eq!((&log["items"][0]["id"], log["items"].as_array().map(Vec::len)), (&json!(conflict), Some(1)));
+    assert_eq!(log["items"][0]["resolved_by"], "0196f0a0-0000-7000-8000-00000000000a");
+    assert!(log["items"][0]["resolved_at"].is_string());
 
     let pulled = node.client.call("GET", "/sync/pull?last_checkpoint=0", &third.token, None).await.json();
     let last = pulled["events"].as_array().expect("events").last().expect("an event").clone();
@@ -119,6 +98,47 @@ async fn a_decided_price_is_shown_pulled_and_can_be_decided_again() {
     let answer = resolve(&node, &two.token, conflict, json!({ "price_usd": 5 })).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(price_of(&node, &one, &product).await, "5.0000");
+    node.stop().await;
+}
+
+#[actix_web::test]
+async fn a_push_is_told_of_a_price_conflict_in_the_words_that_its_client_takes() {
+    let node = TestNode::start().await;
+    let one = node.client.till().await;
+    let two = node.client.till_of(one.store_id).await;
+    let (product, now) = (id(), now_ms());
+    let first = price(&product, now - 1_000, 1.0);
+    let answer = node.client.push(&one, std::slice::from_ref(&first)).await;
+    assert_eq!((&answer["warnings"], &answer["conflicted"]), (&json!([]), &json!([])));
+    node.client.projected().await;
+
+    let mut second = price(&product, now, 2.0);
+    second["seq"] = json!(9);
+    let answer = node.client.push(&two, std::slice::from_ref(&second)).await;
+    assert_eq!(
+        (answer["accepted"][0]["event_id"].as_str(), &answer["conflicted"]),
+        (Some(id_of(&second)), &json!([]))
+    );
+    assert_eq!(answer["warnings"][0]["code"], "CONFLICT_OPEN");
+
+    let body = json!({ "store_id": two.store_id, "device_id": two.device_id, "accepts": ["conflicts"],
+        "events": [second, event("CustomerCreated", json!({ "customer_id": id() }))] });
+    let answer = node.client.call("POST", "/sync/push", &two.token, Some(&body)).await.json();
+    assert_eq!(answer["accepted"].as_array().map(Vec::len), Some(1), "the customer: {answer}");
+    assert_eq!((&answer["duplicates"], &answer["warnings"]), (&json!([]), &json!([])));
+    let conflict = conflict_id(one.store_id, product.parse().expect("a UUID"), "price");
+    let told = &answer["conflicted"][0];
+    assert_eq!((told["event_id"].as_str(), &told["conflict_id"]), (Some(id_of(&second)), &json!(conflict)));
+    assert_eq!((&told["seq"], &told["requires_manual_review"]), (&json!(9), &json!(true)));
+    assert_eq!(told["conflicting_with"], json!([id_of(&first)]));
+    assert_eq!(
+        (&answer["last_processed_seq"], &answer["server_vector_clock"][&two.device_id]),
+        (&json!(9), &json!(9))
+    );
+
+    node.client.projected().await;
+    let open = node.client.call("GET", "/sync/conflicts/unresolved", &one.token, None).await.json();
+    assert_eq!(open["items"][0]["id"], json!(conflict), "{open}");
     node.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! Whole nodes over HTTP and a real database; one topic a module.
 
 mod cli;
+mod clones;
 mod conflicts;
 mod database;
 mod day;
@@ -25,6 +26,7 @@ mod push;
 mod refused;
 mod retries;
 mod routes;
+mod seen;
 mod slow;
 mod story;
 mod supervision;

@@ -1,6 +1,6 @@
 //! Events and payloads as texts that a test spoils field by field: what a JSON library would not write.
 
-use crate::support::id;
+use crate::support::{id, seq};
 use crate::wire::now_ms;
 
 /// Members of an object as (key, text of the value).
@@ -50,7 +50,7 @@ pub(crate) fn quoted(text: &str) -> String {
 pub(crate) fn envelope(event_type: &str, payload: &str) -> Object {
     Object::of(&[
         ("event_id", quoted(&id())),
-        ("seq", "1".to_owned()),
+        ("seq", seq().to_string()),
         ("type", quoted(event_type)),
         ("created_at", now_ms().to_string()),
         ("payload", payload.to_owned()),

@@ -236,11 +236,7 @@ async fn a_known_id_with_other_content_is_an_integrity_error_and_the_content_is_
         assert_eq!(variants[0], content(&other));
     }
     node.client.projected().await;
-    for (table, rows) in all_rows(&pool).await {
-        if table != "event_variants" {
-            assert_eq!(rows, before[&table], "{table} was touched");
-        }
-    }
+    assert_eq!(all_rows(&pool).await["events"], before["events"], "the log keeps what came first");
     pool.close().await;
     node.stop().await;
 }
@@ -390,12 +386,12 @@ async fn pushes_of_many_tills_at_once_are_each_answered_their_own() {
             let till = if n % 2 == 0 { till } else { client.till_of(till.store_id).await };
             let mut spoiled = sale();
             spoiled["payload"] = json!(null);
-            let events = [numbered(n), shared, spoiled.clone(), numbered(n + 1)];
+            let events = [numbered(1_000 + 2 * n), shared, spoiled.clone(), numbered(1_001 + 2 * n)];
             let answer = client.push(&till, &events).await;
             let taken = [&events[0], &events[1], &events[3]].map(id_of);
             assert_eq!(ids(&answer["accepted"]), taken);
             assert_eq!(ids(&answer["rejected"]), [id_of(&spoiled)]);
-            assert_eq!(answer["last_processed_seq"], n + 1);
+            assert_eq!(answer["last_processed_seq"], 1_001 + 2 * n);
             answer["duplicates"].as_array().map(Vec::len)
         }
     });

@@ -70,6 +70,8 @@ const ROUTES: &[(&str, &str, &str, Row)] = &[
     ("GET", "/stores/{store}/cash-ledger", "", READ),
     ("GET", "/stores/{store}/stock", "", READ),
     ("GET", "/stores/{store}/stock-movements", "", READ),
+    ("GET", "/stores/{store}/notifications", "", READ),
+    ("POST", "/stores/{store}/notifications/{notification}/read", "", READ),
     ("GET", "/admin/actors", "", KEYS),
     ("GET", "/admin/stores", "", KEYS),
     ("POST", "/admin/stores", r#"{"store_id":"{store}","name":"Bodega"}"#, KEYS),
@@ -98,6 +100,7 @@ struct World {
     sale_id: Uuid,
     event_id: String,
     conflict_id: Uuid,
+    notification_id: Uuid,
 }
 
 impl World {
@@ -117,7 +120,13 @@ impl World {
         let other = client.till().await;
         let spare = client.till_of(till.store_id).await;
         let conflict_id = two_prices(&node, &till, &spare).await.0;
-        World { till, other, revoked, spare, sale_id, event_id, conflict_id, node }
+        let told =
+            "INSERT INTO notifications (store_id, type, subject, title, body) VALUES ($1, 't', '', '', '')
+                    RETURNING id";
+        let pool = node.database.pool().await;
+        let told = sqlx::query_scalar(told).bind(till.store_id).fetch_one(&pool).await;
+        let notification_id = told.expect("a notification");
+        World { till, other, revoked, spare, sale_id, event_id, conflict_id, notification_id, node }
     }
 
     /// A path or a body with the ids of this world.
@@ -130,6 +139,7 @@ impl World {
             .replace("{conflict}", &self.conflict_id.to_string())
             .replace("{sale}", &self.sale_id.to_string())
             .replace("{debt}", &debt.to_string())
+            .replace("{notification}", &self.notification_id.to_string())
     }
 
     /// Values of `Authorization` by index of [`CALLERS`].

@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use uuid::Uuid;
 use velox_node::clock::SystemClock;
@@ -163,10 +164,16 @@ pub(crate) fn id() -> String {
     Uuid::from_bytes(rand::random()).to_string().replacen("00000000", "10000000", 1)
 }
 
+/// A seq that no other event of this test has.
+pub(crate) fn seq() -> i64 {
+    static NEXT: AtomicI64 = AtomicI64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// An event of now.
 pub(crate) fn event(event_type: &str, payload: Value) -> Value {
-    let now = SystemClock.now().timestamp_millis();
-    json!({ "event_id": id(), "seq": 1, "type": event_type, "version": 1, "created_at": now, "payload": payload })
+    let (now, seq) = (SystemClock.now().timestamp_millis(), seq());
+    json!({ "event_id": id(), "seq": seq, "type": event_type, "version": 1, "created_at": now, "payload": payload })
 }
 
 /// A sale of one product.

@@ -238,6 +238,7 @@ async fn no_spelling_of_a_path_leads_past_the_check_of_its_store() {
 async fn headers_do_not_turn_one_request_into_another() {
     let (node, till) = world().await;
     let client = &node.client;
+    let last = client.call("GET", "/sync/last-seq", &till.token, None).await.json();
     for (header, value) in [
         ("x-http-method-override", "DELETE"),
         ("x-method-override", "POST"),
@@ -262,7 +263,7 @@ async fn headers_do_not_turn_one_request_into_another() {
         let request = client.request("GET", "/sync/last-seq").bearer_auth(&till.token).header(header, value);
         let answer = client.send(request).await;
         assert_eq!(answer.status, 200, "{header}: {}", answer.text);
-        assert_eq!(answer.json(), json!({ "last_seq": 1 }), "{header}");
+        assert_eq!(answer.json(), last, "{header}");
         // What the header asks for, the till may not do.
         let request = client.request("GET", "/admin/stores").bearer_auth(&till.token).header(header, value);
         problem(&client.send(request).await, 403, header);

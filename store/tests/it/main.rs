@@ -1,6 +1,7 @@
 //! The log, the outbox and the read tables on a real database.
 #![cfg(feature = "testing")]
 
+mod acknowledged;
 mod claims;
 mod conflicts;
 mod custody;
@@ -8,6 +9,7 @@ mod debts;
 mod grants;
 mod history;
 mod ingest;
+mod notifications;
 mod order;
 mod outbox;
 mod pull;
@@ -20,4 +22,5 @@ mod stock;
 mod story;
 mod tables;
 mod tills;
+mod variants;
 mod verify;

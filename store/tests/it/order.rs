@@ -184,8 +184,8 @@ async fn send(store: &Store, events: &[Told], rng: &mut StdRng, senders: &Cell<u
         let (group, later) = rest.split_at(rng.random_range(1..=most.min(rest.len())));
         rest = later;
         let (first, second) = group.split_at(rng.random_range(0..=group.len()));
-        let outcomes = store.ingest(&[push(first), push(second)]).await.expect("an ingest");
-        for outcome in outcomes.iter().flatten() {
+        let ingested = store.ingest(&[push(first), push(second)]).await.expect("an ingest");
+        for outcome in ingested.outcomes() {
             match outcome {
                 IngestOutcome::New { .. } => new += 1,
                 IngestOutcome::Duplicate => {}

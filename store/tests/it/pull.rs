@@ -148,3 +148,60 @@ async fn an_ingest_that_has_not_written_yet_is_waited_for_and_readers_and_projec
     shop.tell("b@2 sale S2 usd=1").await;
     assert_eq!(walk(&shop, 9).await, ["a", "b"]);
 }
+
+#[tokio::test]
+async fn an_event_stands_in_the_log_in_the_form_that_counts_and_at_its_arrival() {
+    let shop = Shop::open().await;
+    shop.tell("a@5/x sale S1 usd=1\nb@5/x sale S2 usd=1").await;
+    shop.tell("c@5/x sale S3 usd=1").await;
+    let read = pull(&shop, &request(&shop)).await;
+    assert_eq!(ids(&read), ["a", "b", "c"]);
+    // A till that has gone past is given it again, and one that begins is given it once.
+    shop.tell("a@4/y sale S1 usd=1\nb@6/y sale S2 usd=1").await;
+    let behind = PullRequest { after: read.end, ..request(&shop) };
+    let again = pull(&shop, &behind).await;
+    assert_eq!(ids(&again), ["a"], "a greater form changes nothing");
+    let event = &again.events[0];
+    assert_eq!((event.created_at, event.device_id.as_str()), (4, "y"));
+    let arrival = "SELECT (extract(epoch FROM received_at) * 1000)::int8 FROM event_variants WHERE effective";
+    assert_eq!(event.received_at, shop.value::<i64>(arrival).await);
+    for limit in [1, 2, 3, 4, 100] {
+        assert_eq!(walk(&shop, limit).await, ["b", "c", "a"], "limit {limit}");
+    }
+    // Once more: the form before it is gone from the log.
+    let end = again.end.clone();
+    shop.tell("a@3/z void S1\nd@1/x sale S4 usd=1").await;
+    assert_eq!(ids(&pull(&shop, &PullRequest { after: end.clone(), ..request(&shop) }).await), ["d"]);
+    shop.tell("a@3/z entry S1 sale").await;
+    let again = pull(&shop, &PullRequest { after: end, ..request(&shop) }).await;
+    assert_eq!(ids(&again), ["d", "a"]);
+    assert_eq!(again.events[1].event_type, "CashLedgerEntryCreated");
+    assert_eq!(walk(&shop, 2).await, ["b", "c", "d", "a"]);
+    // Devices and types are those of the form that counts.
+    let spared = async |device: Option<&str>, types: &[&str]| {
+        let without_types = types.iter().map(|name| (*name).to_owned()).collect();
+        let without_device = device.map(str::to_owned);
+        let page = pull(&shop, &PullRequest { without_device, without_types, ..request(&shop) }).await;
+        ids(&page).join("")
+    };
+    assert_eq!((spared(Some("x"), &[]).await, spared(Some("z"), &[]).await), ("a".into(), "bcd".into()));
+    assert_eq!(spared(Some("y"), &[]).await, "bcda");
+    assert_eq!(spared(None, &["SaleCreated"]).await, "a");
+    assert_eq!(spared(None, &["CashLedgerEntryCreated"]).await, "bcd");
+}
+
+#[tokio::test]
+async fn a_form_that_commits_late_is_not_skipped() {
+    let shop = Shop::open().await;
+    shop.tell("a@5 sale S1 usd=1\nb@5 sale S2 usd=1").await;
+    let options = shop.database.options().application_name("velox-ingest");
+    let mut other = PgConnection::connect_with(&options).await.expect("a connection");
+    other.execute("BEGIN; SELECT 1").await.expect("a transaction");
+    shop.tell("a@4 sale S1 usd=1").await;
+    let mut ask = request(&shop);
+    let page = pull(&shop, &ask).await;
+    assert_eq!(ids(&page), ["b"], "it waits for what may still come before it");
+    ask.after = page.end;
+    other.execute("COMMIT").await.expect("a commit");
+    assert_eq!(ids(&pull(&shop, &ask).await), ["a"]);
+}

@@ -56,9 +56,9 @@ impl Shop {
     pub(crate) async fn bring(&self, told: Vec<Told>) -> Vec<IngestOutcome> {
         let push = push(&told);
         self.told.borrow_mut().extend(told);
-        let mut outcomes = self.store.ingest(std::slice::from_ref(&push)).await.expect("an ingest");
-        assert_eq!(outcomes.len(), 1);
-        outcomes.remove(0)
+        let ingested = self.store.ingest(std::slice::from_ref(&push)).await.expect("an ingest");
+        assert_eq!(ingested.pushes.len(), 1);
+        ingested.outcomes().collect()
     }
 
     /// Projects whatever is due.

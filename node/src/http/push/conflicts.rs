@@ -1,7 +1,7 @@
 //! Which events of a push are a side of a price conflict that a person has to decide.
 //!
 //! Judged by the registers that are projected so far and this push, so that it may be missed: best effort, the
-//! tables are right all the same. Never here: a query, or the answer.
+//! tables are right all the same. Never here: the answer.
 
 use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
@@ -11,21 +11,37 @@ use velox_protocol::conflict::{self, PRICE, PRICE_FIELDS, conflict_id};
 use velox_protocol::crdt::register::{Registers, Stamp};
 use velox_protocol::event::{Event, Received};
 use velox_protocol::payload::{FieldWrites, Payload};
+use velox_store::Store;
 
 /// What a person is told.
 const REASON: &str = "another till has set another price of this product at about the same time; \
     a person has to decide which one holds";
 
-/// The products of which these events set a price: whose registers [`judge`] needs.
-pub fn priced<'a>(events: impl IntoIterator<Item = &'a Received>) -> Vec<Uuid> {
-    let products: BTreeSet<Uuid> =
-        events.into_iter().filter_map(price_writes).map(|(_, writes)| writes.entity_id).collect();
-    products.into_iter().collect()
+/// The events that set a price.
+pub(super) fn prices<'a>(events: impl IntoIterator<Item = &'a Received>) -> Vec<Received> {
+    events.into_iter().filter(|received| price_writes(received).is_some()).cloned().collect()
 }
 
-/// The events that are a version of an open price conflict, by id. `registers`: of [`priced`]'s products, as far as
+/// Which of these events are a side of an open conflict, by id. Without a database nobody is told.
+pub(super) async fn open(store: &Store, store_id: Uuid, prices: &[Received]) -> HashMap<String, Conflicted> {
+    let products: BTreeSet<Uuid> =
+        prices.iter().filter_map(price_writes).map(|(_, writes)| writes.entity_id).collect();
+    if products.is_empty() {
+        return HashMap::new();
+    }
+    let products: Vec<Uuid> = products.into_iter().collect();
+    match store.price_registers(store_id, &products).await {
+        Ok(registers) => judge(&registers, prices),
+        Err(error) => {
+            tracing::debug!(%error, "a till is not told of its conflicts");
+            HashMap::new()
+        }
+    }
+}
+
+/// The events that are a version of an open price conflict, by id. `registers`: of their products, as far as
 /// they are there; `events`: those of one push that are taken.
-pub fn judge<'a>(
+fn judge<'a>(
     registers: &HashMap<Uuid, Registers>,
     events: impl IntoIterator<Item = &'a Received>,
 ) -> HashMap<String, Conflicted> {
@@ -130,7 +146,9 @@ mod tests {
         let registers = projected(&[price("t1", 1, 0, TEA, 1.0), price("t1", 1, 0, MATE, 1.0)]);
         let push =
             [price("t2", 7, 5 * MINUTE, TEA, 2.0), price("t2", 8, 6 * MINUTE, Uuid::from_u128(9), 2.0)];
-        assert_eq!(priced(&push), [TEA, Uuid::from_u128(9)]);
+        let other =
+            received("t2", 9, 0, "ProductUpdated", json!({ "product_id": TEA, "name": "x" }), json!({}));
+        assert_eq!(prices(push.iter().chain([&other])), push);
         let found = judge(&registers, &push);
         assert_eq!(shown(&found), [("t2-7", vec!["t1-1"])]);
         let told = &found["t2-7"];
