@@ -3,10 +3,10 @@
 
 mod claims;
 mod debts;
+mod forms;
 mod grants;
-mod history;
+mod histories;
 mod ingest;
-mod order;
 mod outbox;
 mod pull;
 mod registers;
@@ -15,7 +15,7 @@ mod sales;
 mod schema;
 mod shop;
 mod stock;
-mod story;
-mod tables;
 mod tills;
 mod verify;
+
+use velox_protocol::story;
