@@ -115,10 +115,13 @@ pub(crate) async fn project(
     let mut done =
         Done { failed: sorted.noted.iter().filter_map(Noted::failure).collect(), ..Done::default() };
     let audit = &mut done.audit;
+    // Exceptions are written under this lock too, whatever the event: a rebuild compares them.
+    let noted = sorted.noted.iter().map(Noted::store_id);
+    let stores: BTreeSet<Uuid> = sorted.linked.keys().copied().chain(noted).collect();
+    if locks == Locks::Taken && !stores.is_empty() {
+        lock(connection, Family::Linked, stores).await?;
+    }
     if !sorted.linked.is_empty() {
-        if locks == Locks::Taken {
-            lock(connection, Family::Linked, sorted.linked.keys().copied().collect()).await?;
-        }
         audit.met = standing::project(connection, &sorted.linked).await?;
     }
     if !sorted.products.is_empty() {
