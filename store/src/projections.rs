@@ -248,7 +248,10 @@ impl Store {
              -- In one order, so that two who queue the same events do not wait for each other.
              ORDER BY e.event_id
              ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
-             SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL
+             SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL,
+                 -- An entry that is as old as its event says that the event was never projected.
+                 created_at = CASE WHEN outbox_entries.status = 'processed' THEN EXCLUDED.created_at
+                                   ELSE outbox_entries.created_at END
              WHERE outbox_entries.status <> 'pending'
              RETURNING event_id",
             store_id,
