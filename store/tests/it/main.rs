@@ -3,12 +3,17 @@
 
 mod claims;
 mod debts;
+mod delivery;
 mod forms;
 mod grants;
 mod histories;
+mod history;
 mod ingest;
+mod order;
 mod outbox;
 mod pull;
+mod reached;
+mod rebuild;
 mod registers;
 mod replay;
 mod sales;
