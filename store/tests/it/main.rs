@@ -2,6 +2,7 @@
 #![cfg(feature = "testing")]
 
 mod claims;
+mod conflicts;
 mod debts;
 mod delivery;
 mod forms;
