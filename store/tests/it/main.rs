@@ -1,6 +1,7 @@
 //! The log, the outbox and the read tables on a real database.
 #![cfg(feature = "testing")]
 
+mod busy;
 mod claims;
 mod conflicts;
 mod debts;
