@@ -17,8 +17,10 @@
 //! Rows are shown as [`lines`] says.
 
 mod rows;
+mod table;
 
 pub use rows::lines;
+pub use table::{History, histories};
 
 use crate::V1_NODE_DEVICE;
 use crate::event::{self, Event, Sender};

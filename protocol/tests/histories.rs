@@ -1,39 +1,12 @@
 //! The table of histories (`vectors/histories.txt`): the model makes the rows that were thought out by hand, in any
 //! order of arrival and with any repetition.
 
-use std::path::Path;
 use uuid::Uuid;
 use velox_protocol::fold::{Fold, Tables};
-use velox_protocol::story::{self, Told};
+use velox_protocol::story::{self, History, Told, histories};
 
 const STORE: Uuid = Uuid::from_u128(0x5701e);
 const SHUFFLES: usize = 20;
-
-struct History {
-    name: String,
-    told: String,
-    rows: Vec<String>,
-}
-
-fn histories() -> Vec<History> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/histories.txt");
-    let file = std::fs::read_to_string(path).expect("vectors are part of the crate");
-    let lines: Vec<&str> = file.lines().filter(|line| !line.starts_with('#')).collect();
-    let mut parts = lines.split(|line| line.starts_with("== "));
-    let names = lines.iter().filter_map(|line| line.strip_prefix("== "));
-    assert!(
-        parts.next().is_some_and(|head| head.iter().all(|line| line.is_empty())),
-        "text before the first"
-    );
-    let table = names.zip(parts).map(|(name, lines)| {
-        let at = lines.iter().position(|line| *line == "--").unwrap_or_else(|| panic!("{name} has no rows"));
-        let mut rows: Vec<String> = lines[at + 1..].iter().map(|line| (*line).to_owned()).collect();
-        rows.retain(|row| !row.is_empty());
-        rows.sort();
-        History { name: name.to_owned(), told: lines[..at].join("\n"), rows }
-    });
-    table.collect()
-}
 
 fn fold<'a>(told: impl IntoIterator<Item = &'a Told>) -> Tables {
     let mut fold = Fold::new(STORE);

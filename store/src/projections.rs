@@ -115,10 +115,13 @@ pub(crate) async fn project(
     let mut done =
         Done { failed: sorted.noted.iter().filter_map(Noted::failure).collect(), ..Done::default() };
     let audit = &mut done.audit;
+    // Exceptions are written under this lock too, whatever the event: a rebuild compares them.
+    let noted = sorted.noted.iter().map(Noted::store_id);
+    let stores: BTreeSet<Uuid> = sorted.linked.keys().copied().chain(noted).collect();
+    if locks == Locks::Taken && !stores.is_empty() {
+        lock(connection, Family::Linked, stores).await?;
+    }
     if !sorted.linked.is_empty() {
-        if locks == Locks::Taken {
-            lock(connection, Family::Linked, sorted.linked.keys().copied().collect()).await?;
-        }
         audit.met = standing::project(connection, &sorted.linked).await?;
     }
     if !sorted.products.is_empty() {
@@ -246,7 +249,10 @@ impl Store {
              -- In one order, so that two who queue the same events do not wait for each other.
              ORDER BY e.event_id
              ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
-             SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL
+             SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL,
+                 -- An entry that is as old as its event says that the event was never projected.
+                 created_at = CASE WHEN outbox_entries.status = 'processed' THEN EXCLUDED.created_at
+                                   ELSE outbox_entries.created_at END
              WHERE outbox_entries.status <> 'pending'
              RETURNING event_id",
             store_id,

@@ -156,31 +156,32 @@ impl Rebuild<'_> {
         for name in TABLES.iter().map(|table| table.name).chain(["links"]) {
             self.execute(format!("CREATE TEMP TABLE {name} (LIKE public.{name} INCLUDING ALL)")).await?;
         }
+        // Of each event: the form that counted, if not the first one.
         self.execute(
-            r#"CREATE TEMP TABLE rebuilt (event_id varchar(255) COLLATE "C" PRIMARY KEY)"#.to_owned(),
+            r#"CREATE TEMP TABLE rebuilt (event_id varchar(255) COLLATE "C" PRIMARY KEY, form_hash bytea)"#
+                .to_owned(),
         )
         .await?;
-        let started: DateTime<Utc> =
-            sqlx::query_scalar("SELECT now()").fetch_one(&mut *self.connection).await?;
         self.project_all().await?;
         self.execute("BEGIN".to_owned()).await?;
-        let swapped = self.catch_up_and_swap(started).await;
+        let swapped = self.catch_up_and_swap().await;
         let end = if swapped.is_ok() { "COMMIT" } else { "ROLLBACK" };
         self.execute(end.to_owned()).await?;
         swapped
     }
 
-    async fn catch_up_and_swap(&mut self, started: DateTime<Utc>) -> Result<Rebuilt, Error> {
+    async fn catch_up_and_swap(&mut self) -> Result<Rebuilt, Error> {
         for family in Family::ALL {
             projections::lock(self.connection, family, [self.store_id].into()).await?;
         }
-        // What has got another form meanwhile is projected again.
+        // What counts in another form meanwhile is projected again. Times would not tell: that of a form is from
+        // before its commit.
         sqlx::query(
             "DELETE FROM rebuilt r USING event_variants v
-             WHERE v.store_id = $1 AND v.event_id = r.event_id AND v.received_at >= $2",
+             WHERE v.store_id = $1 AND v.event_id = r.event_id AND v.effective
+               AND v.form_hash IS DISTINCT FROM r.form_hash",
         )
         .bind(self.store_id)
-        .bind(started)
         .execute(&mut *self.connection)
         .await?;
         self.project_all().await?;
@@ -205,22 +206,25 @@ impl Rebuild<'_> {
     async fn project_all(&mut self) -> Result<(), Error> {
         let mut after = Position { received_at: DateTime::UNIX_EPOCH, event_id: String::new() };
         loop {
-            let entries = self.next(&after).await?;
+            let (entries, forms) = self.next(&after).await?;
             let Some(last) = entries.last() else { return Ok(()) };
             after = Position { received_at: last.queued_at, event_id: last.event_id.clone() };
             let ids: Vec<String> = entries.iter().map(|entry| entry.event_id.clone()).collect();
             projections::project(self.connection, entries, Locks::None).await?;
-            let noted = sqlx::query("INSERT INTO rebuilt SELECT unnest($1::text[])").bind(&ids);
+            let noted = sqlx::query("INSERT INTO rebuilt SELECT * FROM unnest($1::text[], $2::bytea[])");
+            let noted = noted.bind(&ids).bind(&forms);
             self.events += noted.execute(&mut *self.connection).await?.rows_affected();
         }
     }
 
-    /// Events that have been projected: an entry that is as old as its event has not been worked off yet, and a
-    /// dead one never was.
-    async fn next(&mut self, after: &Position) -> Result<Vec<Entry>, Error> {
+    /// Events that have been projected, each with the form that counts if that is not the first one: an entry that
+    /// is as old as its event has not been worked off yet, and a dead one never was.
+    async fn next(&mut self, after: &Position) -> Result<(Vec<Entry>, Vec<Option<Vec<u8>>>), Error> {
         let rows = sqlx::query(
             "SELECT e.*, e.payload::text AS text, EXISTS (SELECT 1 FROM event_variants v
-                 WHERE v.store_id = e.store_id AND v.event_id = e.event_id) AS has_forms
+                 WHERE v.store_id = e.store_id AND v.event_id = e.event_id) AS has_forms,
+                 (SELECT v.form_hash FROM event_variants v
+                  WHERE v.store_id = e.store_id AND v.event_id = e.event_id AND v.effective) AS form_hash
              FROM events e
              WHERE e.store_id = $1 AND (e.received_at, e.event_id) > ($2, $3::text COLLATE \"C\")
                AND NOT EXISTS (SELECT 1 FROM rebuilt r WHERE r.event_id = e.event_id)
@@ -235,7 +239,9 @@ impl Rebuild<'_> {
         .bind(BATCH)
         .fetch_all(&mut *self.connection)
         .await?;
-        rows.iter().map(|row| entry(row).map_err(Error::from)).collect()
+        let entries: Result<Vec<Entry>, sqlx::Error> = rows.iter().map(entry).collect();
+        let forms: Result<Vec<_>, sqlx::Error> = rows.iter().map(|row| row.try_get("form_hash")).collect();
+        Ok((entries?, forms?))
     }
 
     /// Puts the shadow's rows in the place of those that differ.

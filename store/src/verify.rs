@@ -49,6 +49,7 @@ impl Store {
         add("INV-2", "a sale has more than one debt", self.doubled_debts(store_id).await?);
         add("INV-3", "stock differs from the sum of its movements", self.wrong_stock(store_id).await?);
         add("INV-3", "a sale's movements differ from its lines", self.wrong_sale_movements(store_id).await?);
+        add("INV-3", "a sale's lines have gaps or no sale", self.stray_lines(store_id).await?);
         add("INV-3", "a debt's status contradicts its remaining amount", self.wrong_debts(store_id).await?);
         add("INV-4", "a processed event has no row", self.missing_rows(store_id).await?);
         add("INV-4", "a queued entry has no event", self.entries_without_event(store_id).await?);
@@ -127,6 +128,22 @@ impl Store {
                    ) m USING (product_id, variant_id)
                    -- Lines are rounded one by one, the movement once.
                    WHERE abs(coalesce(i.qty, 0) - coalesce(m.qty, 0)) > 0.0005 * (coalesce(i.lines, 0) + 1))
+               LIMIT $2"#,
+            store_id,
+            EXAMPLES
+        );
+        Ok(found.fetch_all(&self.pool).await?)
+    }
+
+    /// The model compares lines in their order, whatever their numbers, and those of sales that are there.
+    async fn stray_lines(&self, store_id: Option<Uuid>) -> Result<Vec<Found>, Error> {
+        let found = sqlx::query_as!(
+            Found,
+            r#"SELECT i.store_id AS "store_id!", i.sale_id::text AS "id!" FROM sale_items i
+               WHERE $1::uuid IS NULL OR i.store_id = $1
+               GROUP BY i.store_id, i.sale_id
+               HAVING min(i.line_no) <> 1 OR max(i.line_no) <> count(*) OR NOT EXISTS (SELECT 1 FROM sales s
+                   WHERE s.store_id = i.store_id AND s.id = i.sale_id)
                LIMIT $2"#,
             store_id,
             EXAMPLES

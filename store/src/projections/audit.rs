@@ -12,6 +12,9 @@ use velox_protocol::standing::Linked;
 /// Longest time that projectors are held up by the log.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// The server gives up before we do: a session that we gave up would be waiting on, and be missing to projectors.
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '1500ms'";
+
 /// Most losers that a row of the log names, the latest ones: who all takes part in an open conflict stands there.
 const LOSERS: usize = 16;
 
@@ -117,7 +120,7 @@ impl Audit {
     }
 
     async fn write(&self, pool: &PgPool) -> Result<(), Error> {
-        let mut transaction = pool.begin().await?;
+        let mut transaction = pool.begin_with(BEGIN).await?;
         if !self.closed.is_empty() {
             sqlx::query!(
                 "UPDATE conflict_audit_log a

@@ -48,6 +48,10 @@ impl Noted {
         Noted { store_id, event_id: event_id.to_owned(), status, reason: reason.clone(), attempts: 0 }
     }
 
+    pub(super) fn store_id(&self) -> Uuid {
+        self.store_id
+    }
+
     pub(super) fn failure(&self) -> Option<ProjectionFailure> {
         (self.status == "failed").then(|| ProjectionFailure {
             store_id: self.store_id,

@@ -63,6 +63,11 @@ impl Possible {
         }
     }
 
+    /// The sales that they may have made.
+    pub(super) fn sales(&self) -> impl Iterator<Item = &Uuid> {
+        self.sales.iter()
+    }
+
     /// The stock rows that they may have changed.
     pub(super) fn keys(&self) -> &BTreeSet<StockKey> {
         &self.keys

@@ -64,7 +64,7 @@ pub(super) async fn project(
         before.insert(*store, old);
         after.insert(*store, rows);
     }
-    apply(connection, &before, &after).await?;
+    apply(connection, &before, &after, &again).await?;
     for (store, possible) in &again {
         stock::recount(connection, *store, possible.keys()).await?;
     }
@@ -88,6 +88,7 @@ async fn apply(
     connection: &mut PgConnection,
     before: &BTreeMap<Uuid, Rows>,
     after: &BTreeMap<Uuid, Rows>,
+    again: &[(Uuid, Possible)],
 ) -> Result<(), Error> {
     let (mut sales, mut debts, mut payments) = (Changes::none(), Changes::none(), Changes::none());
     let (mut ledger, mut movements, mut marks) = (Changes::none(), Changes::none(), Changes::none());
@@ -99,6 +100,13 @@ async fn apply(
         ledger.add(*store, &before.ledger, &after.ledger);
         movements.add(*store, &before.movements, &after.movements);
         marks.add(*store, &before.exceptions, &after.exceptions);
+    }
+    // A sale that was lost may have left lines behind.
+    for (store, possible) in again {
+        let gone = possible
+            .sales()
+            .filter(|id| !before[store].sales.contains_key(id) && !after[store].sales.contains_key(id));
+        sales.removed.extend(gone.map(|id| (*store, id)));
     }
     write::sales(connection, &sales).await?;
     write::debts(connection, &debts).await?;

@@ -2,25 +2,31 @@
 #![cfg(feature = "testing")]
 
 mod acknowledged;
+mod audit;
+mod busy;
 mod claims;
 mod conflicts;
 mod custody;
 mod debts;
+mod delivery;
 mod grants;
+mod histories;
 mod history;
 mod ingest;
 mod notifications;
 mod order;
 mod outbox;
 mod pull;
+mod reached;
+mod rebuild;
 mod registers;
 mod replay;
 mod sales;
 mod schema;
 mod shop;
 mod stock;
-mod story;
-mod tables;
 mod tills;
 mod variants;
 mod verify;
+
+use velox_protocol::story;

@@ -126,6 +126,47 @@ async fn a_smaller_sale_of_the_same_request_takes_the_place_of_another() {
 }
 
 #[tokio::test]
+async fn a_late_smaller_sale_flips_row_items_movements_stock_derived_debt_and_ledger() {
+    let first = "a@5 sale S1 fiao=C1 usd=9 req=r P1x1
+                 l@5 entry L1 sale sale=S1
+                 p@6 pay M1 debt(S1) usd=4";
+    let shop = Shop::open().await;
+    shop.tell(first).await;
+    shop.project().await;
+    // Of the same sale: its debt is counted anew.
+    shop.day(
+        "z@2 sale S1 fiao=C1 usd=7 P2x5",
+        "sale S1 by z
+         item S1.1 P2 5
+         move P2 -5 sale by z
+         stock P2 -5
+         debt debt(S1) USD 7 left 3 partial of S1 derived
+         pay M1 of debt(S1) 4 by p
+         entry L1 by l
+         a absorbed by z",
+    )
+    .await;
+    assert_eq!(shop.row("debts", "debt(S1)").await["created_at"], "1970-01-01T00:00:00.002+00:00");
+    let shop = Shop::open().await;
+    shop.tell(first).await;
+    shop.project().await;
+    // Of the same request: another sale, so another debt.
+    shop.day(
+        "z@2 sale S2 fiao=C1 usd=7 env=r P2x5",
+        "sale S2 by z
+         item S2.1 P2 5
+         move P2 -5 sale by z
+         stock P2 -5
+         debt debt(S2) USD 7 left 7 pending of S2 derived
+         pay M1 of debt(S1) 4 by p
+         p waits for debt(S1)
+         a absorbed by z
+         l absorbed by z",
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_void_before_its_sale_waits_and_then_counts() {
     let shop = Shop::open().await;
     shop.day("v@1 void S1 by=u1 reason=wrong", "v waits for S1").await;
@@ -227,9 +268,14 @@ async fn two_stores_with_the_same_ids_do_not_meet() {
     shop.bring(crate::story::events(elsewhere, "a@1 sale S1 usd=1 req=r P1x1\nv@2 void S1")).await;
     shop.tell("a@3 sale S1 usd=2 env=r P1x4").await;
     shop.project().await;
-    let tables = crate::tables::read(&shop.pool, &[shop.id, elsewhere]).await;
-    let lines = |store| crate::story::lines(store, &tables[&store], "S1 P1");
-    assert_eq!(lines(shop.id), ["item S1.1 P1 4", "move P1 -4 sale by a", "sale S1 by a", "stock P1 -4"]);
+    let lines = async |store| {
+        let tables = shop.store.tables(store).await.expect("the store's tables");
+        crate::story::lines(store, &tables, "S1 P1")
+    };
+    assert_eq!(
+        lines(shop.id).await,
+        ["item S1.1 P1 4", "move P1 -4 sale by a", "sale S1 by a", "stock P1 -4"]
+    );
     let voided = [
         "item S1.1 P1 1",
         "move P1 -1 sale by a",
@@ -237,5 +283,5 @@ async fn two_stores_with_the_same_ids_do_not_meet() {
         "sale S1 by a void v",
         "stock P1 0",
     ];
-    assert_eq!(lines(elsewhere), voided);
+    assert_eq!(lines(elsewhere).await, voided);
 }

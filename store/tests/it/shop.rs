@@ -1,15 +1,14 @@
 //! A shop with a database of its own: tells histories, projects them, and checks the rows against the model.
 
 use crate::story::{self, Told};
-use crate::tables::{self, Tables};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use std::cell::RefCell;
 use uuid::Uuid;
 use velox_protocol::catalogue::Entity;
-use velox_protocol::standing::Linked;
+use velox_protocol::fold::{Fold, Tables};
 use velox_store::testing::TestDatabase;
-use velox_store::{BatchReport, IngestOutcome, MIGRATOR, NewPush, Store};
+use velox_store::{BatchReport, IngestOutcome, MIGRATOR, NewEvent, NewPush, Store};
 
 /// Connections of a handle: 3 and 4 for ingest and projection, the rest for all else.
 pub(crate) const CONNECTIONS: u32 = 12;
@@ -91,20 +90,26 @@ impl Shop {
         expected.sort();
         let text = format!("{} {}", self.text.borrow(), expected.join(" "));
         assert_eq!(story::lines(self.id, &tables, &text), expected);
-        let mut model = Tables::resolved(self.id, &self.linked());
-        model.unread.clone_from(&tables.unread);
-        model.entities.clone_from(&tables.entities);
-        assert_eq!(tables.differences(&model), [""; 0], "by the model");
+        self.check_by_model().await;
+    }
+
+    /// Asserts that the rows are those that the model makes, and that all invariants hold.
+    pub(crate) async fn check_by_model(&self) {
+        assert_eq!(self.tables().await.differences(&self.model()), [""; 0], "by the model");
         assert_eq!(self.store.verify(None).await.expect("a verification"), []);
     }
 
     pub(crate) async fn tables(&self) -> Tables {
-        tables::read(&self.pool, &[self.id]).await.remove(&self.id).expect("the shop's tables")
+        self.store.tables(self.id).await.expect("the shop's tables")
     }
 
-    fn linked(&self) -> Vec<Linked> {
-        let told = self.told.borrow();
-        told.iter().filter(|told| told.event.store_id == self.id).filter_map(Told::linked).collect()
+    /// What the events must have made.
+    fn model(&self) -> Tables {
+        let mut fold = Fold::new(self.id);
+        for told in self.told.borrow().iter().filter(|told| told.event.store_id == self.id) {
+            fold.add(&told.event);
+        }
+        fold.tables()
     }
 
     /// The columns of a row that hold a value, without its key and its registers.
@@ -136,7 +141,14 @@ impl Shop {
     }
 }
 
+/// An event with the ids by which it meets others.
+fn new_event(told: &Told) -> NewEvent {
+    let request = told.event.request_id.as_deref();
+    let links = told.meaning.iter().flat_map(|payload| payload.links(told.event.store_id, request));
+    NewEvent { event: told.event.clone(), links: links.collect() }
+}
+
 /// A push of these events.
 pub(crate) fn push(told: &[Told]) -> NewPush {
-    NewPush { events: told.iter().map(Told::new_event).collect(), ..NewPush::default() }
+    NewPush { events: told.iter().map(new_event).collect(), ..NewPush::default() }
 }
