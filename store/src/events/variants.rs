@@ -184,7 +184,10 @@ impl<'a> Flips<'a> {
              ORDER BY store_id, event_id COLLATE \"C\"
              ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
              SET event_type = EXCLUDED.event_type, entity = EXCLUDED.entity, priority = EXCLUDED.priority,
-                 created_at = EXCLUDED.created_at, trace_parent = EXCLUDED.trace_parent, status = 'pending',
+                 trace_parent = EXCLUDED.trace_parent, status = 'pending',
+                 -- An entry that is as old as its event says that the event was never projected.
+                 created_at = CASE WHEN outbox_entries.status = 'processed' THEN EXCLUDED.created_at
+                                   ELSE outbox_entries.created_at END,
                  retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL, locked_until = NULL,
                  claim_token = NULL",
             &self.store_id,

@@ -62,7 +62,10 @@ async fn batch(shop: &Shop, entity: &str, entries: usize) -> Vec<String> {
     let claim = shop.store.claim_projection(entity, 1_000, false).await.expect("a claim").expect("entries");
     assert_eq!(claim.project().await.expect("a projection").done, entries);
     drop(listening);
-    std::mem::take(&mut *statements.0.lock().expect("a test's list"))
+    let mut statements = std::mem::take(&mut *statements.0.lock().expect("a test's list"));
+    // Of a connection that is opened, which depends on when the one before comes back.
+    statements.retain(|text| !text.starts_with("SELECT set_config("));
+    statements
 }
 
 /// How many statements of each beginning write to or read from a table.
