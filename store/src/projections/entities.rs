@@ -11,7 +11,7 @@ use crate::outbox::Entry;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use sqlx::types::Json;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 use velox_protocol::clock::{Key, VectorClock};
 use velox_protocol::conflict::{self, Conflict, PRICE, conflict_id};
@@ -98,16 +98,18 @@ pub(super) async fn merge(
         })
         .collect();
     let mut anew = batch.formerly.clone();
-    let mut unseen: BTreeSet<EntityKey> = BTreeSet::new();
     for (entry, writes) in &batch.writes {
         let key = (entry.store_id, writes.entity_id);
-        if !fresh.contains(&(entry.store_id, entry.event_id.clone())) {
+        // A row that is gone has lost what others wrote.
+        let is_whole = match fresh.get(&(entry.store_id, entry.event_id.clone())) {
+            Some(Earlier::None) => true,
+            Some(Earlier::Some) => before.contains_key(&key),
+            None => false,
+        };
+        if !is_whole {
             anew.insert(key);
-        } else if !before.contains_key(&key) {
-            unseen.insert(key);
         }
     }
-    anew.extend(with_other_events(connection, kind, &unseen, &fresh).await?);
     let mut merged = Merged { states: all_events(connection, kind, &anew).await?, gone: Vec::new() };
     merged.gone.extend(anew.iter().filter(|key| !merged.states.contains_key(key)));
     let mut changes = Changes::default();
@@ -150,19 +152,33 @@ fn stamp(entry: &Entry) -> Stamp {
     }
 }
 
-/// Remembers which entity the events write; answers those that were not known to.
+/// Whether other events were known to write an entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Earlier {
+    None,
+    Some,
+}
+
+/// Remembers which entity the events write; answers those that were not known to, each with what was known of its
+/// entity. The statement does not see its own rows.
 async fn save_links(
     connection: &mut PgConnection,
     kind: Kind,
     batch: &Batch,
-) -> Result<HashSet<(Uuid, String)>, Error> {
+) -> Result<HashMap<(Uuid, String), Earlier>, Error> {
     if batch.writes.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
     let rows = sqlx::query!(
-        "INSERT INTO links (store_id, id, kind, event_id)
-         SELECT store_id, id, $4, event_id FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS n(store_id, id, event_id)
-         ON CONFLICT DO NOTHING RETURNING store_id, event_id",
+        r#"WITH fresh AS (
+               INSERT INTO links (store_id, id, kind, event_id)
+               SELECT store_id, id, $4, event_id
+               FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS n(store_id, id, event_id)
+               ON CONFLICT DO NOTHING RETURNING store_id, id, event_id
+           )
+           SELECT store_id AS "store_id!", event_id AS "event_id!", EXISTS (
+               SELECT 1 FROM links l WHERE l.store_id = f.store_id AND l.id = f.id AND l.kind = $4) AS "earlier!"
+           FROM fresh f"#,
         &batch.writes.iter().map(|(entry, _)| entry.store_id).collect::<Vec<_>>(),
         &batch.writes.iter().map(|(_, writes)| writes.entity_id).collect::<Vec<_>>(),
         &batch.writes.iter().map(|(entry, _)| entry.event_id.as_str()).collect::<Vec<_>>() as &[&str],
@@ -170,25 +186,8 @@ async fn save_links(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.store_id, row.event_id)).collect())
-}
-
-/// Those of the entities without a row that have been written before.
-async fn with_other_events(
-    connection: &mut PgConnection,
-    kind: Kind,
-    unseen: &BTreeSet<EntityKey>,
-    fresh: &HashSet<(Uuid, String)>,
-) -> Result<BTreeSet<EntityKey>, Error> {
-    if unseen.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let events = linked(connection, kind, unseen).await?;
-    Ok(events
-        .into_iter()
-        .filter(|event| !fresh.contains(&(event.key.0, event.event_id.clone())))
-        .map(|event| event.key)
-        .collect())
+    let earlier = |is: bool| if is { Earlier::Some } else { Earlier::None };
+    Ok(rows.into_iter().map(|row| ((row.store_id, row.event_id), earlier(row.earlier))).collect())
 }
 
 struct LinkedEvent {
