@@ -6,17 +6,22 @@
 //! [`message::TracedHandler`]s, 2. a child in [`tree`], 3. its name in the docs of the architecture. Messages
 //! are wake-ups; what must not be lost is a row.
 
+pub mod breaker;
 pub mod fault;
 pub mod handles;
 pub mod keeper;
 pub mod message;
 pub mod metrics;
 pub mod outbox_pump;
+pub mod peer;
 pub mod projector;
+pub mod relay;
 pub mod supervisor;
 pub mod sync_ingest;
+pub mod trace;
 pub mod tree;
 
+use breaker::BreakerPolicy;
 use fault::Faults;
 use metrics::Metrics;
 use std::sync::Arc;
@@ -48,6 +53,10 @@ pub struct Settings {
     pub outbox_poll: Duration,
     /// Failed projections.
     pub projection_retry: RetryPolicy,
+    /// Events that a peer refuses.
+    pub relay_retry: RetryPolicy,
+    /// Peers' circuit breakers.
+    pub breaker: BreakerPolicy,
     /// How long done entries are kept; zero: not at all.
     pub outbox_retention: Duration,
 }

@@ -73,6 +73,10 @@ pub struct Metrics {
     pub projection_failures: Family<OfEntity, Counter>,
     /// Seconds from an event's arrival to its rows.
     pub projection_lag_seconds: Histogram,
+    /// Events for peers, by outcome: accepted, refused; and exchanges that failed.
+    pub relayed_events: Family<Outcome, Counter>,
+    /// Changes of peers' circuit breakers, by the state that it changed to.
+    pub breaker_changes: Family<Outcome, Counter>,
     /// Answered HTTP requests, by route and status.
     pub http_requests: Family<Answered, Counter>,
     /// Outbox entries, by target and status; read at the scrape.
@@ -120,6 +124,16 @@ impl Metrics {
             register!(projection_failures, Family::default(), "Failed attempts at a projection by entity");
         let projection_lag_seconds =
             register!(projection_lag_seconds, seconds(), "Seconds from an event's arrival to its rows");
+        let relayed_events = register!(
+            relayed_events,
+            Family::default(),
+            "Events for peers by outcome: accepted, refused, failed"
+        );
+        let breaker_changes = register!(
+            breaker_changes,
+            Family::default(),
+            "Changes of peers' circuit breakers by the state changed to"
+        );
         let http_requests =
             register!(http_requests, Family::default(), "Answered HTTP requests by route and status");
         let outbox_entries =
@@ -138,10 +152,18 @@ impl Metrics {
             projected_events,
             projection_failures,
             projection_lag_seconds,
+            relayed_events,
+            breaker_changes,
             http_requests,
             outbox_entries,
             actor_restarts,
             actor_mailbox,
+        }
+    }
+
+    pub(crate) fn relayed(&self, outcome: &str, count: u64) {
+        if count > 0 {
+            self.relayed_events.get_or_create(&Outcome { outcome: outcome.to_owned() }).inc_by(count);
         }
     }
 

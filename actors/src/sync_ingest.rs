@@ -11,6 +11,7 @@ use crate::handles::{AskError, ChildRef, Identity};
 use crate::message::{TracedHandler, Worker, answer};
 use crate::metrics::Outcome;
 use crate::outbox_pump::{OutboxPump, Wake};
+use crate::relay::{Relay, WakeRelay};
 use crate::supervised;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Message, ResponseActFuture, WrapFuture};
 use notices::Notice;
@@ -59,11 +60,20 @@ impl Message for Push {
     type Result = Result<PushOutcome, IngestError>;
 }
 
+/// Who has work after a commit.
+#[derive(Clone)]
+pub struct Wakes {
+    /// Projects.
+    pub pump: ChildRef<OutboxPump>,
+    /// Send to peers.
+    pub relays: Vec<ChildRef<Relay>>,
+}
+
 /// One of the writers.
 pub struct SyncIngest {
     me: Identity,
     deps: Deps,
-    pump: ChildRef<OutboxPump>,
+    wakes: Wakes,
     waiting: VecDeque<Waiting>,
     writing: bool,
     notified: Option<Instant>,
@@ -79,12 +89,12 @@ struct Waiting {
 }
 
 impl SyncIngest {
-    /// A writer that wakes the pump after each commit.
-    pub fn new(me: &Identity, deps: Deps, pump: ChildRef<OutboxPump>) -> Self {
+    /// A writer that wakes these after each commit.
+    pub fn new(me: &Identity, deps: Deps, wakes: Wakes) -> Self {
         SyncIngest {
             me: me.clone(),
             deps,
-            pump,
+            wakes,
             waiting: VecDeque::new(),
             writing: false,
             notified: None,
@@ -161,8 +171,11 @@ impl SyncIngest {
         if stored.is_empty() {
             return;
         }
-        // Full or restarting: the pump looks by itself then.
-        let _ = self.pump.try_tell(Wake { entities: stored.clone() });
+        // Full or restarting: they look by themselves then.
+        let _ = self.wakes.pump.try_tell(Wake { entities: stored.clone() });
+        for relay in &self.wakes.relays {
+            let _ = relay.try_tell(WakeRelay);
+        }
         self.unannounced.extend(stored);
         match self.notified {
             Some(_) => {}

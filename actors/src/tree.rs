@@ -3,10 +3,11 @@
 //! ```text
 //! NodeSupervisor
 //! ├── StorageSupervisor      embedded_postgres (only with an embedded database)
+//! ├── FederationSupervisor   relay.{peer}, one a peer
 //! ├── ProjectionSupervisor   projector.{sale,debt,stock,product,customer,cash,store} · outbox_pump
 //! └── IngestSupervisor       sync_ingest.{0,1}
 //! ```
-//! Stopping goes backwards: ingest ends first, then the pump, then the projectors it asks. Never here: what an
+//! Stopping goes backwards: ingest ends first, then the pump, then the projectors it asks, then the relays. Never here: what an
 //! actor does.
 
 use crate::Deps;
@@ -14,8 +15,9 @@ use crate::handles::{ChildRef, Tree};
 use crate::keeper::Keeper;
 use crate::outbox_pump::OutboxPump;
 use crate::projector::{Projector, Suspects};
+use crate::relay::{OnClosed, Relay, RelayHandle, RelayView, Wire};
 use crate::supervisor::{ChildSpec, Place, Policy, Root};
-use crate::sync_ingest::{Ingest, SyncIngest};
+use crate::sync_ingest::{Ingest, SyncIngest, Wakes};
 use actix_rt::{Arbiter, ArbiterHandle};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +34,12 @@ const PROJECTOR_HANGS: Duration = Duration::from_secs(120);
 /// Wake-ups that may wait for the pump; one more is dropped, the poll looks anyway.
 const PUMP_MAILBOX: usize = 256;
 
+/// Wake-ups that may wait for a relay; one more is dropped, it looks by itself anyway.
+const RELAY_MAILBOX: usize = 64;
+/// A relay that neither begins nor ends anything for so long hangs: an exchange has a deadline of 10 s, and a
+/// statement of 30 s.
+const RELAY_HANGS: Duration = Duration::from_secs(120);
+
 /// A running tree, with the handles that the outside uses.
 pub struct Node {
     root: Root,
@@ -39,24 +47,31 @@ pub struct Node {
     pub ingest: Ingest,
     /// The pump, to be woken by hand.
     pub pump: ChildRef<OutboxPump>,
+    /// The relays, one a peer, in the configured order.
+    pub relays: Vec<RelayHandle>,
     threads: Vec<Arbiter>,
 }
 
 impl Node {
     /// Starts the tree; inside an actix system.
-    pub fn start(deps: &Deps, postgres: Option<Arc<EmbeddedPostgres>>) -> Self {
+    pub fn start(deps: &Deps, postgres: Option<Arc<EmbeddedPostgres>>, wires: &[Wire]) -> Self {
         let here = Arbiter::current();
         let (projection, pump) = projection(deps, &here);
+        let (federation, relays) = federation(deps, &here, wires);
         let threads: Vec<Arbiter> = (0..WRITERS).map(|_| Arbiter::new()).collect();
-        let (ingest_spec, ingest) = ingest(deps, &here, &threads, &pump);
+        let wakes = Wakes { pump: pump.clone(), relays: relays.iter().map(|r| r.relay.clone()).collect() };
+        let (ingest_spec, ingest) = ingest(deps, &here, &threads, &wakes);
         let mut groups = Vec::new();
         if let Some(postgres) = postgres {
             groups.push(storage(deps, &here, postgres));
         }
+        if !relays.is_empty() {
+            groups.push(federation);
+        }
         groups.push(projection);
         groups.push(ingest_spec);
         let root = Root::start("NodeSupervisor", Policy::default(), groups);
-        Node { root, ingest, pump, threads }
+        Node { root, ingest, pump, relays, threads }
     }
 
     /// The tree, live.
@@ -110,22 +125,37 @@ fn projection(deps: &Deps, here: &ArbiterHandle) -> (ChildSpec, ChildRef<OutboxP
     (group, pump)
 }
 
+fn federation(deps: &Deps, here: &ArbiterHandle, wires: &[Wire]) -> (ChildSpec, Vec<RelayHandle>) {
+    let (mut children, mut relays) = (Vec::new(), Vec::new());
+    let on_closed: OnClosed = Arc::new(|_| {});
+    for wire in wires {
+        let view = Arc::new(RelayView::default());
+        let name = format!("relay.{}", wire.peer().name);
+        let (for_relay, on_closed) = (deps.clone(), on_closed.clone());
+        let (its_wire, its_view) = (wire.clone(), view.clone());
+        let (spec, relay) = ChildSpec::worker(&name, Place::On(here.clone()), &deps.faults, move |me, _| {
+            let (wire, view) = (its_wire.clone(), its_view.clone());
+            Ok(Relay::new(me, for_relay.clone(), wire, view, on_closed.clone()))
+        });
+        children.push(spec.mailbox(RELAY_MAILBOX).hang_limit(RELAY_HANGS));
+        relays.push(RelayHandle { relay, view, wire: wire.clone() });
+    }
+    let group =
+        ChildSpec::supervisor("FederationSupervisor", Place::On(here.clone()), Policy::default(), children);
+    (group, relays)
+}
+
 /// A writer has a thread that outlives it: database connections die with the thread that made them, and those
 /// are shared.
-fn ingest(
-    deps: &Deps,
-    here: &ArbiterHandle,
-    threads: &[Arbiter],
-    pump: &ChildRef<OutboxPump>,
-) -> (ChildSpec, Ingest) {
+fn ingest(deps: &Deps, here: &ArbiterHandle, threads: &[Arbiter], wakes: &Wakes) -> (ChildSpec, Ingest) {
     let (children, writers) = threads
         .iter()
         .enumerate()
         .map(|(shard, thread)| {
-            let (for_writer, pump) = (deps.clone(), pump.clone());
+            let (for_writer, wakes) = (deps.clone(), wakes.clone());
             let (name, place) = (format!("sync_ingest.{shard}"), Place::On(thread.handle()));
             let (spec, writer) = ChildSpec::worker(&name, place, &deps.faults, move |me, _| {
-                Ok(SyncIngest::new(me, for_writer.clone(), pump.clone()))
+                Ok(SyncIngest::new(me, for_writer.clone(), wakes.clone()))
             });
             (spec.mailbox(WRITER_MAILBOX), writer)
         })

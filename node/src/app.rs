@@ -1,5 +1,6 @@
 //! What request handlers share.
 
+use crate::federation::Federation;
 use crate::http::auth::Auth;
 use crate::http::body::IngestGate;
 use std::collections::BTreeSet;
@@ -21,6 +22,8 @@ pub struct AppState {
     pub store: Store,
     /// The way into the log.
     pub ingest: Ingest,
+    /// Who federates with this node.
+    pub federation: Arc<Federation>,
     /// To be woken after an event of the node itself.
     pub pump: ChildRef<OutboxPump>,
     /// The supervisor tree.

@@ -14,6 +14,7 @@ pub mod cors;
 pub mod error;
 pub mod events;
 pub mod faults;
+pub mod federation;
 pub mod notifications;
 pub mod openapi;
 pub mod ops;
@@ -66,6 +67,7 @@ pub fn routes(app: &mut ServiceConfig, state: &AppState) {
                 .route(web::delete().to(admin::revoke_device))
                 .default_service(allow_only("DELETE")),
         )
+        .configure(federation::configure)
         .configure(reads::configure)
         .configure(notifications::configure)
         .configure(openapi::configure);

@@ -5,6 +5,7 @@
 use crate::app::AppState;
 use crate::clock::fresh_id;
 use crate::config::{Config, Secret};
+use crate::federation::{self, Federation};
 use crate::http;
 use crate::http::auth::{Auth, Credentials};
 use crate::http::body::IngestGate;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing_actix_web::TracingLogger;
+use velox_actors::breaker::BreakerPolicy;
 use velox_actors::fault::Faults;
 use velox_actors::metrics::Metrics;
 use velox_actors::tree::Node;
@@ -109,7 +111,8 @@ impl Database {
             Some(postgres) => postgres.connect_options(),
             None => database_options(config)?,
         };
-        let store = Store::new(options, config.db_max_connections);
+        let targets: Vec<_> = federation::peers(&config.peers).iter().map(|peer| peer.target()).collect();
+        let store = Store::new(options, config.db_max_connections).with_relays(&targets);
         Ok(Database { store, postgres: postgres.map(Arc::new) })
     }
 
@@ -173,7 +176,8 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
         pod: rand::random(),
         settings: settings(config),
     };
-    let tree = Node::start(&deps, database.postgres.clone());
+    let wires = federation::wires(&federation::peers(&config.peers), &node_id, &options.clock)?;
+    let tree = Node::start(&deps, database.postgres.clone(), &wires);
     let credentials = Credentials {
         admin_key: Some(admin_key.clone()),
         jwt_secret: config.jwt_secret.clone(),
@@ -184,6 +188,7 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
     let state = AppState {
         store: database.store,
         ingest: tree.ingest.clone(),
+        federation: Arc::new(Federation::new(tree.relays.clone())),
         pump: tree.pump.clone(),
         tree: tree.tree(),
         faults,
@@ -207,11 +212,15 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
 }
 
 fn settings(config: &Config) -> Settings {
+    let max_retries = i32::try_from(config.outbox_max_retries).unwrap_or(i32::MAX);
     Settings {
         outbox_poll: config.outbox_poll,
-        projection_retry: RetryPolicy {
-            max_retries: i32::try_from(config.outbox_max_retries).unwrap_or(i32::MAX),
-            base: config.outbox_retry_base_projection,
+        projection_retry: RetryPolicy { max_retries, base: config.outbox_retry_base_projection },
+        relay_retry: RetryPolicy { max_retries, base: config.outbox_retry_base_relay },
+        breaker: BreakerPolicy {
+            failures: config.breaker_failures,
+            successes: config.breaker_successes,
+            open: config.breaker_open,
         },
         outbox_retention: config.outbox_retention,
     }

@@ -41,6 +41,9 @@ pub struct Accepted {
     pub event_id: String,
     /// The till's counter, as sent.
     pub seq: Option<i64>,
+    /// Hex SHA-256 of the payload that stands here under the id; told to peers alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_hash: Option<String>,
 }
 
 /// An event that a person has to decide; only for clients that accept conflicts.

@@ -151,6 +151,8 @@ pub enum WarningCode {
     DeviceIdCollision,
     /// Another till has set another price at the same time: a person has to decide.
     ConflictOpen,
+    /// The id is known with other content: both are kept. To nodes alone, a till is refused.
+    EventContentConflict,
 }
 
 impl WarningCode {
@@ -165,6 +167,7 @@ impl WarningCode {
             WarningCode::ActorMismatch => "ACTOR_MISMATCH",
             WarningCode::DeviceIdCollision => "DEVICE_ID_COLLISION",
             WarningCode::ConflictOpen => "CONFLICT_OPEN",
+            WarningCode::EventContentConflict => "EVENT_CONTENT_CONFLICT",
         }
     }
 }
@@ -273,7 +276,8 @@ pub fn uuid_of(text: &str) -> Option<Uuid> {
     if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
 }
 
-fn lenient_id(text: &str) -> String {
+/// The id of what cannot be read as an event otherwise; empty where it has none.
+pub fn lenient_id(text: &str) -> String {
     #[derive(serde::Deserialize)]
     struct OnlyId {
         #[serde(default)]

@@ -15,10 +15,12 @@ pub mod conflict;
 pub mod crdt;
 pub mod decimal;
 pub mod event;
+pub mod federation;
 pub mod fold;
 pub mod json;
 pub mod payload;
 pub mod resolution;
+pub mod signature;
 pub mod standing;
 #[cfg(feature = "testing")]
 pub mod story;

@@ -368,7 +368,7 @@ impl Store {
             payload: &resolution.payload,
             clock: resolution.clock,
         };
-        if let Err(refused) = author.write(&mut transaction, draft, stamp).await? {
+        if let Err(refused) = author.write(&mut transaction, draft, stamp, &self.relays).await? {
             return Ok(Resolved::Refused(refused));
         }
         transaction.commit().await?;

@@ -6,6 +6,7 @@ mod columns;
 mod known;
 mod variants;
 
+use crate::relay::Relays;
 use crate::{Error, Store, acknowledged};
 use columns::{Columns, Pushing, Runs};
 use known::Known;
@@ -25,6 +26,17 @@ pub struct NewEvent {
     pub event: Event,
     /// The ids by which it meets others.
     pub links: Vec<Link>,
+    /// What a node says of an event that it relays; `None`: a till's, or one of this node.
+    pub hop: Option<Hop>,
+}
+
+/// What a node says of an event that it relays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hop {
+    /// The node that took it from its till.
+    pub origin_node: Option<String>,
+    /// W3C trace context under which it was sent.
+    pub trace_parent: Option<String>,
 }
 
 /// What one request brings.
@@ -34,8 +46,8 @@ pub struct NewPush {
     pub events: Vec<NewEvent>,
     /// W3C trace context of the request, kept with the outbox entries.
     pub trace_parent: Option<String>,
-    /// The peer that it came from; `None`: a till.
-    pub origin_node: Option<String>,
+    /// The name of the peer that it came from, to which it is not relayed; `None`: a till.
+    pub from_peer: Option<String>,
 }
 
 /// What became of one event.
@@ -143,7 +155,8 @@ impl Store {
         let priorities: Vec<i16> = types.values().map(|t| t.0).collect();
         let entities: Vec<&str> = types.values().map(|t| t.1).collect();
         let types = (type_names.as_slice(), priorities.as_slice(), entities.as_slice());
-        let rows = columns::insert(&self.ingest, &columns, types, &Runs::of(&seqs), &pushing).await?;
+        let rows =
+            columns::insert(&self.ingest, &columns, types, &Runs::of(&seqs), &pushing, &self.relays).await?;
         let mut inserted = Inserted::default();
         for row in rows {
             let id = (row.store_id, row.id);
@@ -254,7 +267,7 @@ fn counted(event: &Event) -> Option<(Uuid, &str, i64)> {
 
 /// The till of a push, which all its events are of; `None` for a push of a node.
 fn till(push: &NewPush) -> Option<(Uuid, &str)> {
-    let first = push.events.first().filter(|_| push.origin_node.is_none())?;
+    let first = push.events.first().filter(|_| push.from_peer.is_none())?;
     Some((first.event.store_id, &first.event.device_id))
 }
 
@@ -269,12 +282,14 @@ pub(crate) async fn insert_one(
     connection: &mut PgConnection,
     push: &NewPush,
     new: &NewEvent,
+    relays: &Relays,
 ) -> Result<bool, Error> {
     let mut columns = Columns::default();
     columns.add(push, new);
     let name = new.event.event_type.as_str();
     let (priority, entity) = (catalogue::priority(name), catalogue::entity(name).name());
     let types = (&[name][..], &[priority][..], &[entity][..]);
-    let rows = columns::insert(connection, &columns, types, &Runs::default(), &Pushing::default()).await?;
+    let rows =
+        columns::insert(connection, &columns, types, &Runs::default(), &Pushing::default(), relays).await?;
     Ok(rows.iter().any(|row| row.what == columns::NEW))
 }

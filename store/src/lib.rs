@@ -20,6 +20,7 @@ mod projections;
 mod pull;
 mod reads;
 mod rebuild;
+mod relay;
 mod stored;
 mod stores;
 #[cfg(any(test, feature = "testing"))]
@@ -31,7 +32,7 @@ pub use conflicts::{AuditFilter, AuditRow, Choice, ConflictVersion, OpenConflict
 pub use custody::{Delivery, EventTrail, OutboxTrail, ProjectionTrail, TrailActor, VariantTrail, WaitingFor};
 pub use devices::{DeviceRow, PullPosition, TokenHash};
 pub use error::Error;
-pub use events::{IngestOutcome, Ingested, NewEvent, NewPush, PushOutcome};
+pub use events::{Hop, IngestOutcome, Ingested, NewEvent, NewPush, PushOutcome};
 pub use health::Readiness;
 pub use node_events::{Actor, NodeStamp, node_device_id};
 pub use notifications::{NewNotification, NotificationRow};
@@ -40,15 +41,18 @@ pub use projections::{BatchReport, ProjectionFailure};
 pub use pull::{PullRequest, Pulled};
 pub use reads::*;
 pub use rebuild::{Difference, Rebuilt};
-pub use stores::{CreatedStore, StoreRow};
+pub use relay::{FormRow, Refusal, RelayClaim, RelayCounts, RelayEntry, RelayTarget};
+pub use stores::{CreatedStore, Identity, StoreRow};
 pub use verify::Finding;
 
 /// How to reach a database: parsed from a `postgres://` URL.
 pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
 
+use relay::Relays;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{PgConnection, Postgres};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The migrations, in order; forward only.
@@ -58,6 +62,8 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 const INGEST_CONNECTIONS: u32 = 3;
 /// Connections for projectors: one an entity would be more than two cores can feed.
 const PROJECTION_CONNECTIONS: u32 = 4;
+/// Connections for relays, which wait for peers most of the time.
+const RELAY_CONNECTIONS: u32 = 2;
 /// How long a caller waits for a free connection before it is told that the database is not available.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// `application_name` of ingest connections: the bound of a pull is read from their open transactions.
@@ -79,6 +85,8 @@ pub struct Store {
     pool: PgPool,
     ingest: PgPool,
     projection: PgPool,
+    relay: PgPool,
+    relays: Arc<Relays>,
 }
 
 impl Store {
@@ -90,7 +98,9 @@ impl Store {
             ("idle_in_transaction_session_timeout", "60s"),
             ("timezone", "UTC"),
         ]);
-        let general = max_connections.saturating_sub(INGEST_CONNECTIONS + PROJECTION_CONNECTIONS).max(2);
+        let general = max_connections
+            .saturating_sub(INGEST_CONNECTIONS + PROJECTION_CONNECTIONS + RELAY_CONNECTIONS)
+            .max(2);
         let pool = |application: &str, extra: &[(&str, &str)], size: u32| {
             let options = options.clone().application_name(application).options(extra.iter().copied());
             PgPoolOptions::new()
@@ -109,7 +119,16 @@ impl Store {
             pool: pool("velox", &[PLAN_ANEW], general),
             ingest: pool(INGEST_APPLICATION, &ingesting, INGEST_CONNECTIONS),
             projection: pool(PROJECTION_APPLICATION, &projecting, PROJECTION_CONNECTIONS),
+            // A claim or a mark that a crash loses is made again, and events that come twice count once.
+            relay: pool("velox-relay", &projecting, RELAY_CONNECTIONS),
+            relays: Arc::default(),
         }
+    }
+
+    /// The store of a node that relays every new event to these peers.
+    #[must_use]
+    pub fn with_relays(self, targets: &[RelayTarget]) -> Self {
+        Store { relays: Arc::new(Relays::to(targets)), ..self }
     }
 
     /// Applies the migrations; of several pods at once one does, the others wait.
@@ -140,7 +159,7 @@ impl Store {
                 Err(_) => break,
             }
         }
-        for pool in [&self.pool, &self.ingest, &self.projection] {
+        for pool in [&self.pool, &self.ingest, &self.projection, &self.relay] {
             for _ in 0..pool.num_idle() {
                 match pool.try_acquire() {
                     Some(connection) => give_up_read_only(connection).await,
@@ -152,6 +171,7 @@ impl Store {
 
     /// Closes the pools once their connections have come back.
     pub async fn close(&self) {
+        self.relay.close().await;
         self.projection.close().await;
         self.ingest.close().await;
         self.pool.close().await;

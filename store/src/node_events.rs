@@ -4,6 +4,7 @@
 //! what such an event says, or when one is written.
 
 use crate::events::{self, NewEvent, NewPush};
+use crate::relay::Relays;
 use crate::{Error, Store};
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -93,6 +94,7 @@ impl Author {
         connection: &mut PgConnection,
         draft: Draft<'_>,
         stamp: &NodeStamp,
+        relays: &Relays,
     ) -> Result<Result<(), Refused>, Error> {
         let known = draft.clock.0.get(&self.device_id).copied().unwrap_or(0);
         if known >= self.seq {
@@ -104,7 +106,7 @@ impl Author {
             Err(refused) => return Ok(Err(refused)),
         };
         let push = NewPush { trace_parent: stamp.trace_parent.clone(), ..NewPush::default() };
-        if events::insert_one(connection, &push, &new).await? {
+        if events::insert_one(connection, &push, &new, relays).await? {
             Ok(Ok(()))
         } else {
             Err(Error::Inconsistent { table: "events", what: "a fresh id is taken".to_owned() })
@@ -144,7 +146,7 @@ impl Author {
         }
         let event = received.event;
         let links = received.meaning.map(|payload| payload.links(self.store_id, None)).unwrap_or_default();
-        Ok(Ok(NewEvent { event, links }))
+        Ok(Ok(NewEvent { event, links, hop: None }))
     }
 }
 

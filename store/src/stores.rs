@@ -1,6 +1,6 @@
 //! Shops, and who this node is.
 
-use crate::{Error, Store};
+use crate::{Error, MIGRATOR, Store};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
@@ -16,6 +16,17 @@ pub struct StoreRow {
     pub home_node: Option<String>,
     /// When it was registered here.
     pub created_at: DateTime<Utc>,
+}
+
+/// What tells a node's database from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The node.
+    pub node_id: String,
+    /// Tells it from an earlier state of itself.
+    pub incarnation: Uuid,
+    /// The newest migration.
+    pub schema_version: i64,
 }
 
 /// The answer to a registration.
@@ -47,6 +58,34 @@ impl Store {
             ))),
             _ => Ok(node_id),
         }
+    }
+
+    /// What tells this node's database from others.
+    ///
+    /// # Errors
+    /// The database's.
+    #[tracing::instrument(name = "db.identity", level = "debug", skip_all)]
+    pub async fn identity(&self) -> Result<Identity, Error> {
+        let row =
+            sqlx::query!("SELECT node_id, incarnation FROM node_identity").fetch_one(&self.pool).await?;
+        // A node serves after its migrations.
+        let schema_version = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+        Ok(Identity { node_id: row.node_id, incarnation: row.incarnation, schema_version })
+    }
+
+    /// Registers a shop that a peer knows, without a name of its own.
+    ///
+    /// # Errors
+    /// The database's.
+    #[tracing::instrument(name = "db.ensure_store", level = "debug", skip_all)]
+    pub async fn ensure_store(&self, store_id: Uuid) -> Result<(), Error> {
+        sqlx::query!(
+            "INSERT INTO stores (store_id, name) VALUES ($1::uuid, $1::uuid::text) ON CONFLICT DO NOTHING",
+            store_id
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Registers a shop, or gives a known one its new name.

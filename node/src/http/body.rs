@@ -15,6 +15,7 @@ use actix_web::{
 };
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{JSON_LIMIT, Problem, payload_problem};
@@ -137,16 +138,66 @@ pub async fn read_json<T: DeserializeOwned>(
         .map_err(|_| Problem::bad_request("INVALID_BODY", "The body is not the JSON that this call takes."))
 }
 
+/// A body of a peer, with the SHA-256 of it as it was sent.
+pub struct SignedBody {
+    /// Inflated.
+    pub bytes: Bytes,
+    /// Its share of the node's memory.
+    pub permit: IngestPermit,
+    /// Of the bytes as they came, compressed or not.
+    pub sha256: [u8; 32],
+}
+
+/// Reads a peer's body, of the given media type where there is one. Problems as [`read_push`].
+pub async fn read_signed(
+    request: &HttpRequest,
+    payload: Payload,
+    gate: &IngestGate,
+    media_type: &str,
+) -> Result<SignedBody, Problem> {
+    let mut sha = Sha256::new();
+    let kind = Kind { media_type, may_be_absent: true };
+    let (bytes, permit) =
+        read_seen(request, payload, gate, Limits::PUSH, kind, |chunk| sha.update(chunk)).await?;
+    Ok(SignedBody { bytes, permit, sha256: sha.finalize().into() })
+}
+
 /// Reads a body within bounds. A refused one is read on, unkept, so that the refusal can be read.
 pub async fn read(
+    request: &HttpRequest,
+    payload: Payload,
+    gate: &IngestGate,
+    limits: Limits,
+) -> Result<(Bytes, IngestPermit), Problem> {
+    let kind = Kind { media_type: "application/json", may_be_absent: false };
+    read_seen(request, payload, gate, limits, kind, |_| ()).await
+}
+
+/// What a body has to be.
+#[derive(Clone, Copy)]
+struct Kind<'a> {
+    media_type: &'a str,
+    /// A request without a type is taken: it has no body.
+    may_be_absent: bool,
+}
+
+/// As [`read`]; `see` is shown the bytes as they come.
+async fn read_seen(
     request: &HttpRequest,
     mut payload: Payload,
     gate: &IngestGate,
     limits: Limits,
+    kind: Kind<'_>,
+    mut see: impl FnMut(&[u8]),
 ) -> Result<(Bytes, IngestPermit), Problem> {
     let work = async {
         let mut seen = 0;
-        let refused = match take(request, &mut payload, gate, limits, &mut seen).await {
+        let mut note = |chunk: &[u8]| {
+            seen += chunk.len();
+            see(chunk);
+            seen
+        };
+        let refused = match take(request, &mut payload, gate, limits, kind, &mut note).await {
             Ok(read) => return Ok(read),
             Err(Refusal::Broken(problem)) => return Err(problem),
             Err(Refusal::Readable(problem)) => problem,
@@ -170,9 +221,10 @@ async fn take(
     payload: &mut Payload,
     gate: &IngestGate,
     limits: Limits,
-    seen: &mut usize,
+    kind: Kind<'_>,
+    note: &mut impl FnMut(&[u8]) -> usize,
 ) -> Result<(Bytes, IngestPermit), Refusal> {
-    check_content_type(request).map_err(Refusal::Readable)?;
+    check_content_type(request, kind).map_err(Refusal::Readable)?;
     let encoding = encoding(request.headers()).map_err(Refusal::Readable)?;
     if declared_length(request.headers()).is_some_and(|length| length > limits.bytes as u64) {
         return Err(Refusal::Readable(Problem::payload_too_large()));
@@ -181,8 +233,7 @@ async fn take(
         .map_err(|stop| Refusal::Readable(stop_problem(stop)))?;
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| Refusal::Broken(payload_problem(&error)))?;
-        *seen += chunk.len();
-        if *seen > limits.bytes {
+        if note(&chunk) > limits.bytes {
             return Err(Refusal::Readable(Problem::payload_too_large()));
         }
         buffer.write(&chunk).map_err(|stop| Refusal::Readable(stop_problem(stop)))?;
@@ -209,11 +260,12 @@ async fn drain(payload: &mut Payload, mut budget: usize) {
     }
 }
 
-/// `application/json` with any parameters. Nothing else, also not nothing: a form or a text that
+/// The call's own type with any parameters. Nothing else, also not nothing: a form or a text that
 /// happens to look like JSON was not meant for this call.
-fn check_content_type(request: &HttpRequest) -> Result<(), Problem> {
-    let single = request.headers().get_all(header::CONTENT_TYPE).count() == 1;
-    if single && request.content_type().trim().eq_ignore_ascii_case("application/json") {
+fn check_content_type(request: &HttpRequest, kind: Kind<'_>) -> Result<(), Problem> {
+    let named = request.headers().get_all(header::CONTENT_TYPE).count();
+    let is_right = request.content_type().trim().eq_ignore_ascii_case(kind.media_type);
+    if named == 1 && is_right || named == 0 && kind.may_be_absent {
         return Ok(());
     }
     Err(Problem::unsupported_media_type())

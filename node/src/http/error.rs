@@ -83,6 +83,11 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "A valid credential is needed.")
     }
 
+    /// 401 of a peer's request; the code says which part of its signature fails.
+    pub fn unsigned(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, detail)
+    }
+
     /// 403.
     pub fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", "This credential does not allow the call.")

@@ -4,6 +4,7 @@
 //! it again. Never here: what an event is (see `velox_protocol::event`), or how it is stored.
 
 mod conflicts;
+pub(super) mod judge;
 
 use super::auth::{Caller, StoreCaller};
 use super::body::read_push;
@@ -11,26 +12,18 @@ use super::error::Problem;
 use super::trace::trace_parent;
 use crate::app::AppState;
 use actix_web::{HttpRequest, HttpResponse, web};
-use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use judge::{Conflicts, From};
 use uuid::Uuid;
-use velox_actors::metrics::Outcome;
 use velox_actors::sync_ingest::IngestError;
-use velox_protocol::api::{Accepted, Conflicted, MAX_PUSH_EVENTS, PushAnswer, PushBody};
-use velox_protocol::clock::{Key, VectorClock};
-use velox_protocol::event::{self, Received, Rejection, RejectionCode, Sender, Warning, WarningCode};
-use velox_protocol::payload::Link;
-use velox_store::{IngestOutcome, NewEvent, NewPush, PushOutcome};
+use velox_protocol::api::{MAX_PUSH_EVENTS, PushBody};
+use velox_protocol::clock::VectorClock;
+use velox_protocol::event::{self, Received, Rejection, RejectionCode, Sender};
+use velox_store::NewPush;
 
 /// Bodies up to this size are read on the worker that took the request; larger ones would hold up its others.
 const INLINE_BYTES: usize = 1024 * 1024;
 /// Seconds after which a push that found no writer may come again.
 const RETRY_AFTER: u32 = 1;
-/// Of [`WarningCode::Absorbed`].
-const ABSORBED: &str = "an earlier event bears the same id; this one is kept and points to it";
-/// Of [`WarningCode::DeviceIdCollision`].
-const COLLIDES: &str = "another event of this device bears the same seq; both are kept";
-
 /// A body, read as a push; its events are judged one by one.
 struct Parsed {
     store_id: Uuid,
@@ -72,13 +65,10 @@ pub async fn push(
     let wrong_hashes = refusals.clone().filter(|r| r.code == RejectionCode::IntegrityError).count();
     let refused = refusals.count();
     let priced = conflicts::prices(parsed.events.iter().flatten());
-    let (stored, batch) = split(parsed.events);
+    let (judged, batch) = judge::split(parsed.events.into_iter().map(|read| (read, None)));
     let nothing = batch.is_empty();
-    let push = NewPush { events: batch, trace_parent: trace_parent(request.headers()), origin_node: None };
-    let mut outcome = state.ingest.push(push, Box::new(permit)).await.map_err(|error| match error {
-        IngestError::Unavailable => Problem::unavailable("NOT_STORED", RETRY_AFTER),
-        IngestError::Overloaded => Problem::unavailable("OVERLOADED", RETRY_AFTER),
-    })?;
+    let push = NewPush { events: batch, trace_parent: trace_parent(request.headers()), ..NewPush::default() };
+    let mut outcome = state.ingest.push(push, Box::new(permit)).await.map_err(not_stored)?;
     if nothing {
         outcome.acknowledged = acknowledged(&state, store_id, &parsed.device_id).await;
     }
@@ -86,9 +76,17 @@ pub async fn push(
         open: conflicts::open(&state.store, store_id, &priced).await,
         told_apart: parsed.accepts_conflicts,
     };
-    let answer = answer(&state, stored, outcome, conflicts);
-    count(&state, &answer, refused, wrong_hashes);
+    let answer = judge::answer(state.clock.now(), judged, outcome, conflicts, From::Till);
+    judge::count(&state, &answer, refused, wrong_hashes);
     Ok(HttpResponse::Ok().json(answer))
+}
+
+/// The answer to a push that no writer has taken.
+pub(super) fn not_stored(error: IngestError) -> Problem {
+    match error {
+        IngestError::Unavailable => Problem::unavailable("NOT_STORED", RETRY_AFTER),
+        IngestError::Overloaded => Problem::unavailable("OVERLOADED", RETRY_AFTER),
+    }
 }
 
 /// What a device has acknowledged, for a push of which nothing went to a writer. It could do without.
@@ -118,147 +116,4 @@ fn parse(body: &[u8], user_id: Option<&str>, now: chrono::DateTime<chrono::Utc>)
     let events = body.events.iter().map(|text| event::read(text.get(), &sender)).collect();
     let accepts_conflicts = body.accepts.is_some_and(|accepts| accepts.iter().any(|a| a == "conflicts"));
     Ok(Parsed { store_id, device_id, accepts_conflicts, events })
-}
-
-/// The events of a push that a person has to decide, by id.
-struct Conflicts {
-    open: HashMap<String, Conflicted>,
-    /// Whether they stand in `conflicted`; else they are accepted, with a warning.
-    told_apart: bool,
-}
-
-/// What is answered about an event, beside what becomes of it.
-enum Judged {
-    Refused(Rejection),
-    Sound { accepted: Accepted, warnings: Vec<Warning>, clock: VectorClock, absorbed: bool },
-}
-
-/// Tells what is to be stored from what is only answered.
-fn split(events: Vec<Result<Received, Rejection>>) -> (Vec<Judged>, Vec<NewEvent>) {
-    let mut batch: Vec<NewEvent> = Vec::with_capacity(events.len());
-    let mut judged = Vec::with_capacity(events.len());
-    for read in events {
-        match read {
-            Err(rejection) => judged.push(Judged::Refused(rejection)),
-            Ok(received) => {
-                let Received { event, warnings, meaning } = received;
-                let sent = event.vector_clock.clone().unwrap_or_default();
-                let clock = sent.of_event(&event.device_id, event.seq, event.created_at);
-                let accepted = Accepted { event_id: event.event_id.clone(), seq: event.seq };
-                let links = meaning
-                    .map(|payload| payload.links(event.store_id, event.request_id.as_deref()))
-                    .unwrap_or_default();
-                judged.push(Judged::Sound { accepted, warnings, clock, absorbed: false });
-                batch.push(NewEvent { event, links });
-            }
-        }
-    }
-    let absorbed = absorbed_within(&batch);
-    let sound = judged.iter_mut().filter_map(|j| match j {
-        Judged::Sound { absorbed, .. } => Some(absorbed),
-        Judged::Refused(_) => None,
-    });
-    for (mark, is_absorbed) in sound.zip(absorbed) {
-        *mark = is_absorbed;
-    }
-    (judged, batch)
-}
-
-/// Whether a smaller event of the same push bears one of an event's ids.
-fn absorbed_within(batch: &[NewEvent]) -> Vec<bool> {
-    let key = |new: &NewEvent| -> Key { new.event.key() };
-    let mut smallest: HashMap<Link, Key> = HashMap::new();
-    for new in batch {
-        for link in new.links.iter().filter(|link| link.kind.absorbs()) {
-            let smaller = smallest.entry(*link).or_insert_with(|| key(new));
-            if key(new) < *smaller {
-                *smaller = key(new);
-            }
-        }
-    }
-    let is_absorbed =
-        |new: &NewEvent| new.links.iter().any(|link| smallest.get(link).is_some_and(|k| *k < key(new)));
-    batch.iter().map(is_absorbed).collect()
-}
-
-fn answer(
-    state: &AppState,
-    judged: Vec<Judged>,
-    outcome: PushOutcome,
-    mut conflicts: Conflicts,
-) -> PushAnswer {
-    let mut answer = PushAnswer {
-        accepted: Vec::new(),
-        rejected: Vec::new(),
-        conflicted: Vec::new(),
-        duplicates: Vec::new(),
-        warnings: Vec::new(),
-        server_time: state.clock.now().timestamp_millis(),
-        last_processed_seq: 0,
-        server_vector_clock: outcome.acknowledged,
-        causal_digest: String::new(),
-    };
-    let mut outcomes = outcome.events.into_iter();
-    for event in judged {
-        let (accepted, mut warnings, clock, absorbed_here) = match event {
-            Judged::Refused(rejection) => {
-                answer.rejected.push(rejection);
-                continue;
-            }
-            Judged::Sound { accepted, warnings, clock, absorbed } => (accepted, warnings, clock, absorbed),
-        };
-        let outcome = outcomes.next();
-        if outcome == Some(IngestOutcome::OtherContent) {
-            tracing::warn!(event_id = accepted.event_id, "the event's id is known with other content");
-            answer.rejected.push(Rejection {
-                event_id: accepted.event_id,
-                seq: accepted.seq,
-                code: RejectionCode::IntegrityError,
-                message: "the event_id is known with other content".to_owned(),
-            });
-            continue;
-        }
-        let conflict = conflicts.open.remove(&accepted.event_id);
-        let mut warn = |code, message: &str| {
-            let event_id = accepted.event_id.clone();
-            warnings.push(Warning { event_id, code, message: message.to_owned() });
-        };
-        if let Some(IngestOutcome::New { absorbed, collides }) = outcome {
-            if absorbed || absorbed_here {
-                warn(WarningCode::Absorbed, ABSORBED);
-            }
-            if collides {
-                warn(WarningCode::DeviceIdCollision, COLLIDES);
-            }
-        }
-        if let (Some(conflict), false) = (&conflict, conflicts.told_apart) {
-            warn(WarningCode::ConflictOpen, &conflict.reason);
-        }
-        answer.warnings.append(&mut warnings);
-        answer.last_processed_seq = answer.last_processed_seq.max(accepted.seq.unwrap_or(0));
-        answer.server_vector_clock.merge(&clock);
-        match conflict {
-            Some(conflict) if conflicts.told_apart => answer.conflicted.push(conflict),
-            _ => {
-                if outcome == Some(IngestOutcome::Duplicate) {
-                    answer.duplicates.push(accepted.event_id.clone());
-                }
-                answer.accepted.push(accepted);
-            }
-        }
-    }
-    let digest = Sha256::digest(answer.server_vector_clock.digest_text());
-    answer.causal_digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    answer
-}
-
-fn count(state: &AppState, answer: &PushAnswer, refused: usize, wrong_hashes: usize) {
-    let metrics = &state.metrics;
-    let label = Outcome { outcome: "rejected".to_owned() };
-    metrics.ingest_events.get_or_create(&label).inc_by(refused as u64);
-    metrics.hash_mismatches.inc_by(wrong_hashes as u64);
-    for warning in &answer.warnings {
-        let label = Outcome { outcome: warning.code.name().to_owned() };
-        metrics.push_warnings.get_or_create(&label).inc();
-    }
 }

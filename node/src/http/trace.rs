@@ -129,7 +129,7 @@ impl<'a> TraceHeaders<'a> {
 }
 
 /// W3C's form, which the propagator takes more lightly: it would fill up an id that is too short.
-fn well_formed(traceparent: &str) -> bool {
+pub(crate) fn well_formed(traceparent: &str) -> bool {
     let hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     let parts: Vec<&str> = traceparent.split('-').collect();
     let lengths = parts.iter().take(4).map(|part| part.len()).eq([2, 32, 16, 2]);

@@ -2,6 +2,7 @@
 
 use super::{NewEvent, NewPush};
 use crate::Error;
+use crate::relay::Relays;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use std::collections::BTreeSet;
@@ -28,6 +29,7 @@ pub(super) struct Columns<'a> {
     actor_role: Vec<Option<&'a str>>,
     created_at: Vec<DateTime<Utc>>,
     origin_node: Vec<Option<&'a str>>,
+    from_peer: Vec<Option<&'a str>>,
     trace_parent: Vec<Option<&'a str>>,
     links: Links<'a>,
 }
@@ -129,8 +131,13 @@ impl<'a> Columns<'a> {
         self.actor_user_id.push(event.actor_user_id.as_deref());
         self.actor_role.push(event.actor_role.as_deref());
         self.created_at.push(event.created_at);
-        self.origin_node.push(push.origin_node.as_deref());
-        self.trace_parent.push(push.trace_parent.as_deref());
+        let hop = new.hop.as_ref();
+        // A v1 node does not say who took an event from its till.
+        let origin = hop.and_then(|hop| hop.origin_node.as_ref()).or(push.from_peer.as_ref());
+        self.origin_node.push(origin.map(String::as_str));
+        self.from_peer.push(push.from_peer.as_deref());
+        let trace = hop.and_then(|hop| hop.trace_parent.as_ref()).or(push.trace_parent.as_ref());
+        self.trace_parent.push(trace.map(String::as_str));
         for link in new.links.iter().filter(|link| link.kind.absorbs()) {
             self.links.store_id.push(event.store_id);
             self.links.id.push(link.id);
@@ -153,13 +160,14 @@ fn json(value: &impl serde::Serialize) -> String {
 /// is absorbed is judged against what is projected so far, and who else bears its seq is read of what was stored
 /// before: the statement does not see its own rows. A run is read up to twice its length: a till with a clone bears
 /// each of its seqs twice, and one that bears them more often is known by then.
-#[expect(clippy::too_many_lines, reason = "one statement of 34 parameters reads best in one piece")]
+#[expect(clippy::too_many_lines, reason = "one statement of 37 parameters reads best in one piece")]
 pub(super) async fn insert(
     executor: impl PgExecutor<'_>,
     c: &Columns<'_>,
     (types, priorities, entities): (&[&str], &[i16], &[&str]),
     runs: &Runs<'_>,
     pushing: &Pushing<'_>,
+    relays: &Relays,
 ) -> Result<Vec<Answered>, Error> {
     let answered = sqlx::query_as!(
         Answered,
@@ -167,25 +175,31 @@ pub(super) async fn insert(
         WITH new AS (
             INSERT INTO events (store_id, event_id, device_id, seq, type, version, payload, payload_hash, sent_hash,
                 delta_payload, vector_clock, causal_dependencies, causal_digest, request_id, actor_user_id,
-                actor_role, created_at, origin_node, trace_parent, received_at)
+                actor_role, created_at, origin_node, trace_parent, from_peer, received_at)
             SELECT store_id, event_id, device_id, seq, type, version, payload::json, payload_hash, sent_hash,
                 delta_payload::json, vector_clock::jsonb, causal_dependencies::jsonb, causal_digest, request_id,
-                actor_user_id, actor_role, created_at, origin_node, trace_parent,
+                actor_user_id, actor_role, created_at, origin_node, trace_parent, from_peer,
                 date_trunc('milliseconds', (SELECT clock_timestamp()))
             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int8[], $5::text[], $6::int4[], $7::text[],
                 $8::bytea[], $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
-                $15::text[], $16::text[], $17::timestamptz[], $18::text[], $19::text[])
+                $15::text[], $16::text[], $17::timestamptz[], $18::text[], $19::text[], $35::text[])
                 AS e(store_id, event_id, device_id, seq, type, version, payload, payload_hash, sent_hash,
                     delta_payload, vector_clock, causal_dependencies, causal_digest, request_id, actor_user_id,
-                    actor_role, created_at, origin_node, trace_parent)
+                    actor_role, created_at, origin_node, trace_parent, from_peer)
             ON CONFLICT DO NOTHING
-            RETURNING store_id, event_id, type, received_at, trace_parent
+            RETURNING store_id, event_id, type, received_at, trace_parent, from_peer
         ), queued AS (
-            INSERT INTO outbox_entries (store_id, event_id, event_type, target, entity, priority, created_at,
+            INSERT INTO outbox_entries (store_id, event_id, event_type, target, peer, entity, priority, created_at,
                 trace_parent)
-            SELECT new.store_id, new.event_id, new.type, 'projection', t.entity, t.priority, new.received_at,
+            SELECT new.store_id, new.event_id, new.type, 'projection', '', t.entity, t.priority, new.received_at,
                 new.trace_parent
             FROM new JOIN unnest($20::text[], $21::int2[], $22::text[]) AS t(type, priority, entity) USING (type)
+            UNION ALL
+            SELECT new.store_id, new.event_id, new.type, 'federation-relay', p.name, '', t.priority, new.received_at,
+                new.trace_parent
+            FROM new JOIN unnest($20::text[], $21::int2[]) AS t(type, priority) USING (type)
+            JOIN unnest($36::text[], $37::uuid[]) AS p(name, store_id)
+                ON (p.store_id IS NULL OR p.store_id = new.store_id) AND p.name IS DISTINCT FROM new.from_peer
         )
         -- Before the new rows are there to be passed over.
         SELECT r.store_id AS "store_id!", e.event_id::text AS "id!", 2::int2 AS "what!", r.device_id AS "text", e.seq AS "seq"
@@ -244,6 +258,9 @@ pub(super) async fn insert(
         &runs.high,
         &pushing.store_id,
         &pushing.device_id as &[&str],
+        &c.from_peer as &[Option<&str>],
+        &relays.peer,
+        &relays.store_id as &[Option<Uuid>],
     )
     .fetch_all(executor)
     .await?;
@@ -260,17 +277,18 @@ pub(super) async fn keep(
     sqlx::query!(
         r#"INSERT INTO event_variants (store_id, event_id, device_id, seq, type, version, payload, payload_hash,
                sent_hash, delta_payload, vector_clock, causal_dependencies, causal_digest, request_id, actor_user_id,
-               actor_role, created_at, origin_node, trace_parent, form_hash, received_at)
+               actor_role, created_at, origin_node, trace_parent, from_peer, form_hash, received_at)
            SELECT store_id, event_id, device_id, seq, type, version, payload::json, payload_hash, sent_hash,
                delta_payload::json, vector_clock::jsonb, causal_dependencies::jsonb, causal_digest, request_id,
-               actor_user_id, actor_role, created_at, origin_node, trace_parent, form_hash,
+               actor_user_id, actor_role, created_at, origin_node, trace_parent, from_peer, form_hash,
                date_trunc('milliseconds', (SELECT clock_timestamp()))
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int8[], $5::text[], $6::int4[], $7::text[],
                $8::bytea[], $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
-               $15::text[], $16::text[], $17::timestamptz[], $18::text[], $19::text[], $20::bytea[])
+               $15::text[], $16::text[], $17::timestamptz[], $18::text[], $19::text[], $20::bytea[],
+               $21::text[])
                AS v(store_id, event_id, device_id, seq, type, version, payload, payload_hash, sent_hash,
                    delta_payload, vector_clock, causal_dependencies, causal_digest, request_id, actor_user_id,
-                   actor_role, created_at, origin_node, trace_parent, form_hash)
+                   actor_role, created_at, origin_node, trace_parent, form_hash, from_peer)
            ON CONFLICT DO NOTHING"#,
         &c.store_id,
         &c.event_id as &[&str],
@@ -292,6 +310,7 @@ pub(super) async fn keep(
         &c.origin_node as &[Option<&str>],
         &c.trace_parent as &[Option<&str>],
         form_hashes as &[&[u8]],
+        &c.from_peer as &[Option<&str>],
     )
     .execute(connection)
     .await?;

@@ -152,7 +152,7 @@ async fn a_push_is_told_what_its_till_has_acknowledged_whatever_stands_there() {
     let told = async |origin: Option<&str>| {
         let of = |device: &str| {
             let history = format!("{}@9/{device} sale S2 usd=1", rand::random::<u64>());
-            NewPush { origin_node: origin.map(str::to_owned), ..push(&story::events(shop.id, &history)) }
+            NewPush { from_peer: origin.map(str::to_owned), ..push(&story::events(shop.id, &history)) }
         };
         let group = [of("r"), of("x"), of("r"), NewPush::default()];
         let ingested = shop.store.ingest(&group).await.expect("an ingest");

@@ -157,7 +157,7 @@ async fn an_entry_says_who_projects_its_event_and_how_urgent_it_is() {
     let mut group =
         push(&story::events(shop.id, "a@1 open X1\nb@1 sale S1 usd=1\nc@1 Unheard P1\nd@1 pay M1 D1 usd=1"));
     group.trace_parent = Some("00-trace".to_owned());
-    group.origin_node = Some("peer".to_owned());
+    group.from_peer = Some("peer".to_owned());
     shop.store.ingest(&[group]).await.expect("an ingest");
     let entries: String = shop
         .value("SELECT string_agg(concat_ws(' ', event_id, event_type, target, entity, priority, status, trace_parent), ', ' ORDER BY event_id) FROM outbox_entries WHERE peer = '' AND retry_count = 0")

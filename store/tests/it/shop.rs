@@ -145,7 +145,7 @@ impl Shop {
 fn new_event(told: &Told) -> NewEvent {
     let request = told.event.request_id.as_deref();
     let links = told.meaning.iter().flat_map(|payload| payload.links(told.event.store_id, request));
-    NewEvent { event: told.event.clone(), links: links.collect() }
+    NewEvent { event: told.event.clone(), links: links.collect(), hop: None }
 }
 
 /// A push of these events.

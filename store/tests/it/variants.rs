@@ -207,7 +207,7 @@ async fn other_content_of_a_node_is_kept_and_told_as_that_of_a_till_is() {
     let shop = Shop::open().await;
     shop.tell("a@1 sale S1 usd=1").await;
     let mut relayed = push(&story::events(shop.id, "a@1 sale S1 usd=2"));
-    relayed.origin_node = Some("peer".to_owned());
+    relayed.from_peer = Some("peer".to_owned());
     let ingested = shop.store.ingest(&[relayed]).await.expect("an ingest");
     assert_eq!(ingested.outcomes().collect::<Vec<_>>(), [OtherContent]);
     let origin: Option<String> = shop.value("SELECT origin_node FROM event_variants").await;

@@ -90,6 +90,15 @@ impl Devices {
         Ok(exists)
     }
 
+    /// Makes a store known that a peer brings.
+    pub async fn ensure_store(&self, store_id: Uuid) -> Result<(), Problem> {
+        if !self.store_exists(store_id).await? {
+            self.source.ensure_store(store_id).await?;
+            self.stores.put(store_id, true, self.clock.now());
+        }
+        Ok(())
+    }
+
     /// Makes the device known to the store.
     pub async fn register(&self, store_id: Uuid, device_id: &str) -> Result<(), Problem> {
         let now = self.clock.now();
@@ -134,6 +143,15 @@ impl Source {
             Self::Store(store) => Ok(store.store_exists(store_id).await?),
             #[cfg(test)]
             Self::Fake(fake) => fake.store_exists(store_id),
+        }
+    }
+
+    async fn ensure_store(&self, store_id: Uuid) -> Result<(), Problem> {
+        match self {
+            Self::Store(store) => Ok(store.ensure_store(store_id).await?),
+            // A test's tables have the stores that it needs.
+            #[cfg(test)]
+            Self::Fake(_) => Ok(()),
         }
     }
 

@@ -1,0 +1,310 @@
+//! One exchange with a peer: claim, send, mark. Pure decisions about batches stand in [`Delivery`].
+//!
+//! Never here: the breaker, and when the next exchange is.
+
+use crate::Deps;
+use crate::breaker::{Breaker, BreakerPolicy, BreakerState};
+use crate::peer::{Failure, Peer, PeerClient, Relayed};
+use crate::relay::RelayView;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+use velox_protocol::federation::MAX_RELAYED;
+use velox_store::{Error, Refusal, RelayClaim, RelayEntry, Store};
+
+/// How long claimed entries are ours: an exchange's deadline and the time to mark it.
+const LOCK: Duration = Duration::from_secs(15);
+/// Most bytes of payloads in a request; a peer takes 16 MiB.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// So often a peer that is well otherwise fails at an event before that counts as its refusal.
+const STRIKES: u32 = 3;
+
+/// How a peer is spoken to.
+#[derive(Clone)]
+pub enum Wire {
+    /// A native node.
+    Velox(PeerClient),
+}
+
+impl Wire {
+    /// The peer at its other end.
+    pub fn peer(&self) -> &Arc<Peer> {
+        match self {
+            Wire::Velox(client) => client.peer(),
+        }
+    }
+
+    pub(super) fn batch(&self) -> usize {
+        match self {
+            Wire::Velox(_) => MAX_RELAYED,
+        }
+    }
+
+    /// Whether the peer is there and takes this node for what it is, outside of any breaker.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn probe(&self, limit: Duration) -> Result<(), Failure> {
+        match self {
+            Wire::Velox(client) => client.probe(limit).await.map(drop),
+        }
+    }
+
+    async fn relay(&self, entries: &[RelayEntry]) -> Result<Relayed, Failure> {
+        match self {
+            Wire::Velox(client) => client.relay(entries).await,
+        }
+    }
+
+    /// Whether the peer would take events.
+    async fn trial(&self) -> Result<(), Failure> {
+        match self {
+            Wire::Velox(client) => client.relay(&[]).await.map(drop),
+        }
+    }
+}
+
+/// An event that went alone when the peer failed.
+pub(super) type Suspect = (Uuid, String);
+
+/// What is sent next, and what is known against single events.
+#[derive(Debug, Clone)]
+pub(super) struct Delivery {
+    most: usize,
+    limit: usize,
+    strikes: BTreeMap<Suspect, u32>,
+    /// Whether the peer is well is to be found out first.
+    pub(super) wants_trial: bool,
+}
+
+impl Delivery {
+    pub(super) fn new(most: usize) -> Self {
+        Delivery { most, limit: most, strikes: BTreeMap::new(), wants_trial: false }
+    }
+
+    /// Something small went through after something larger did not.
+    pub(super) fn is_cautious(&self) -> bool {
+        self.limit < self.most
+    }
+
+    pub(super) fn went_well(&mut self) {
+        self.limit = (self.limit * 2).min(self.most);
+        self.wants_trial = false;
+    }
+
+    pub(super) fn tried(&mut self) {
+        self.wants_trial = false;
+    }
+
+    pub(super) fn halve(&mut self) {
+        self.limit = (self.limit / 2).max(1);
+    }
+
+    /// A trial follows, to tell whether the peer or what was sent is at fault.
+    pub(super) fn went_badly(&mut self, failure: &Failure, suspect: Option<Suspect>) {
+        if self.wants_trial {
+            // It was the trial that failed: the peer is at fault, and nobody else.
+            self.strikes.clear();
+            return;
+        }
+        self.halve();
+        self.wants_trial = true;
+        if let Some(suspect) = suspect.filter(|_| failure.is_server_error()) {
+            *self.strikes.entry(suspect).or_insert(0) += 1;
+        }
+    }
+
+    /// Whether the peer has failed at this event often enough while it was well.
+    fn is_guilty(&self, suspect: &Suspect) -> bool {
+        self.strikes.get(suspect).is_some_and(|strikes| *strikes >= STRIKES)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Send what is due.
+    Deliver,
+    /// Find out whether the peer is well.
+    Trial,
+}
+
+/// What became of it.
+pub(super) enum Done {
+    /// Nothing is due.
+    Nothing,
+    /// The peer named all that it was sent. `more`: further entries may be due.
+    Delivered { more: bool },
+    /// The peer is well.
+    Tried,
+    /// The peer wants less at once.
+    TooLarge,
+    /// `suspect`: the event that went alone.
+    Failed { failure: Failure, suspect: Option<Suspect> },
+    /// This node's own database failed.
+    Unavailable(String),
+}
+
+impl Step {
+    pub(super) async fn run(self, deps: Deps, wire: Wire, view: Arc<RelayView>, delivery: Delivery) -> Done {
+        let done = match self {
+            Step::Trial => Ok(match wire.trial().await {
+                Ok(()) => Done::Tried,
+                Err(failure) => Done::Failed { failure, suspect: None },
+            }),
+            Step::Deliver => Exchange { deps, wire, view, delivery }.run().await,
+        };
+        done.unwrap_or_else(|error| Done::Unavailable(error.to_string()))
+    }
+}
+
+struct Exchange {
+    deps: Deps,
+    wire: Wire,
+    view: Arc<RelayView>,
+    delivery: Delivery,
+}
+
+impl Exchange {
+    async fn run(self) -> Result<Done, Error> {
+        let peer = self.wire.peer().clone();
+        let limit = self.delivery.limit;
+        let token = Uuid::from_u128(rand::random());
+        let mut claim = self.deps.store.claim_relay(&peer.name, token, limit as i64, LOCK).await?;
+        if claim.entries.is_empty() {
+            return Ok(Done::Nothing);
+        }
+        let mut more = claim.entries.len() == limit;
+        let rest = beyond_bounds(&mut claim);
+        more |= !rest.is_empty();
+        self.deps.store.release_relay(&claim, &rest).await?;
+        if let [only] = claim.entries.as_slice()
+            && self.delivery.is_guilty(&id(only))
+        {
+            let reason =
+                format!("the peer fails at this event: {STRIKES} times in a row, while it is well otherwise");
+            let refusal = refusal(only, reason);
+            self.refuse(&claim, &[refusal]).await?;
+            return Ok(Done::Delivered { more: true });
+        }
+        let sent_at = self.deps.clock.now();
+        match self.wire.relay(&claim.entries).await {
+            Ok(relayed) => self.mark(&claim, relayed, sent_at, more).await,
+            Err(failure) => self.give_back(&claim, failure).await,
+        }
+    }
+
+    async fn mark(
+        &self,
+        claim: &RelayClaim,
+        relayed: Relayed,
+        sent_at: chrono::DateTime<chrono::Utc>,
+        more: bool,
+    ) -> Result<Done, Error> {
+        let keep = !self.deps.settings.outbox_retention.is_zero();
+        let store = &self.deps.store;
+        let done = store.finish_relay(claim, &relayed.accepted, &relayed.hashes, sent_at, None, keep).await?;
+        let metrics = &self.deps.metrics;
+        metrics.relayed("accepted", done);
+        let refusals: Vec<Refusal> = relayed
+            .refused
+            .iter()
+            .filter_map(|(store_id, event_id, reason)| {
+                let of = |e: &&RelayEntry| (e.store_id, &e.event_id) == (*store_id, event_id);
+                claim.entries.iter().find(of).map(|entry| refusal(entry, reason.clone()))
+            })
+            .collect();
+        self.refuse(claim, &refusals).await?;
+        if relayed.unnamed.is_empty() {
+            return Ok(Done::Delivered { more });
+        }
+        store.release_relay(claim, &relayed.unnamed).await?;
+        let failure = Failure::Malformed("it does not name all events that were sent");
+        Ok(Done::Failed { failure, suspect: None })
+    }
+
+    async fn refuse(&self, claim: &RelayClaim, refusals: &[Refusal]) -> Result<(), Error> {
+        let policy = self.deps.settings.relay_retry;
+        let dead = self.deps.store.refuse_relay(claim, refusals, policy).await?;
+        let peer = &claim.peer;
+        for Refusal { store_id, event_id, error, failures } in refusals {
+            self.view.refused(event_id, error, self.deps.clock.now());
+            if dead.iter().any(|(s, e)| (s, e) == (store_id, event_id)) {
+                tracing::error!(%store_id, event_id, peer, error, failures, "relay entry is dead");
+            } else {
+                tracing::warn!(%store_id, event_id, peer, error, failures, "the peer refused an event");
+            }
+        }
+        self.deps.metrics.relayed("refused", refusals.len() as u64);
+        Ok(())
+    }
+
+    async fn give_back(&self, claim: &RelayClaim, failure: Failure) -> Result<Done, Error> {
+        let ids: Vec<Suspect> = claim.entries.iter().map(id).collect();
+        let alone = <[Suspect; 1]>::try_from(ids.clone()).ok().map(|[only]| only);
+        match (failure, claim.entries.as_slice()) {
+            // There is nothing left to split.
+            (Failure::TooLarge, [only]) => {
+                let refusal = refusal(only, Failure::TooLarge.to_string());
+                self.refuse(claim, &[refusal]).await?;
+                Ok(Done::Delivered { more: true })
+            }
+            (Failure::TooLarge, _) => {
+                self.deps.store.release_relay(claim, &ids).await?;
+                Ok(Done::TooLarge)
+            }
+            (failure, _) => {
+                self.deps.metrics.relayed("failed", 1);
+                self.deps.store.release_relay(claim, &ids).await?;
+                Ok(Done::Failed { failure, suspect: alone })
+            }
+        }
+    }
+}
+
+fn id(entry: &RelayEntry) -> Suspect {
+    (entry.store_id, entry.event_id.clone())
+}
+
+fn refusal(entry: &RelayEntry, error: String) -> Refusal {
+    let failures = entry.retry_count + 1;
+    Refusal { store_id: entry.store_id, event_id: entry.event_id.clone(), error, failures }
+}
+
+/// Takes off what would make a request too long, or whose id another store's event bears: an answer names events by
+/// their ids alone.
+fn beyond_bounds(claim: &mut RelayClaim) -> Vec<Suspect> {
+    let (mut bytes, mut ids) = (0, HashSet::new());
+    let (mut kept, mut rest) = (Vec::new(), Vec::new());
+    for entry in std::mem::take(&mut claim.entries) {
+        bytes += entry
+            .forms
+            .iter()
+            .map(|form| form.payload.len() + form.delta_payload.as_ref().map_or(0, String::len))
+            .sum::<usize>();
+        if kept.is_empty() || rest.is_empty() && bytes <= MAX_BYTES && !ids.contains(&entry.event_id) {
+            ids.insert(entry.event_id.clone());
+            kept.push(entry);
+        } else {
+            rest.push(id(&entry));
+        }
+    }
+    claim.entries = kept;
+    rest
+}
+
+/// Keeps the breaker's state over a restart. Where it cannot be, the next start begins with a closed one.
+pub(super) async fn keep_breaker(store: &Store, peer: &str, state: BreakerState) {
+    let _ = (store, peer, state);
+}
+
+/// The breaker as it stood before a restart.
+pub(super) async fn kept_breaker(
+    store: &Store,
+    peer: &str,
+    policy: BreakerPolicy,
+) -> Result<Option<Breaker>, String> {
+    let _ = (store, peer, policy);
+    Ok(None)
+}

@@ -1,0 +1,66 @@
+//! The configured peers as the node works with them: their wires, and whose key is whose.
+//!
+//! Never here: requests, the outbox.
+
+use crate::config::{PeerConfig, PeerProtocol};
+use std::collections::HashMap;
+use std::sync::Arc;
+use velox_actors::peer::{Peer, PeerClient, PeerKey, Protocol};
+use velox_actors::relay::{RelayHandle, Wire};
+use velox_protocol::signature::key_id;
+use velox_protocol::time::Clock;
+
+/// Everybody this node federates with.
+#[derive(Default)]
+pub struct Federation {
+    /// In the configured order.
+    pub relays: Vec<RelayHandle>,
+    /// Native peers' keys by their ids; of a peer that rotates two.
+    keys: HashMap<String, (Arc<Peer>, PeerKey)>,
+}
+
+impl Federation {
+    /// Over running relays.
+    pub fn new(relays: Vec<RelayHandle>) -> Self {
+        let native = relays.iter().map(|relay| relay.wire.peer()).filter(|p| p.protocol == Protocol::Velox);
+        let keys = native
+            .flat_map(|peer| peer.keys.iter().map(|key| (key_id(key.expose()), (peer.clone(), key.clone()))))
+            .collect();
+        Federation { relays, keys }
+    }
+
+    /// The native peer that has this key.
+    pub fn by_key(&self, key_id: &str) -> Option<(&Arc<Peer>, &PeerKey)> {
+        self.keys.get(key_id).map(|(peer, key)| (peer, key))
+    }
+}
+
+/// The peers as they are configured.
+pub fn peers(configured: &[PeerConfig]) -> Vec<Arc<Peer>> {
+    let peer = |peer: &PeerConfig| {
+        Arc::new(Peer {
+            name: peer.name.clone(),
+            url: peer.url.clone(),
+            keys: peer.keys.iter().map(|key| PeerKey::new(key.expose())).collect(),
+            stores: peer.stores.as_ref().map(|stores| stores.iter().copied().collect()),
+            protocol: match peer.protocol {
+                PeerProtocol::Velox => Protocol::Velox,
+                PeerProtocol::V1 => Protocol::V1,
+            },
+        })
+    };
+    configured.iter().map(peer).collect()
+}
+
+/// A wire to each peer, for the node `node_id`.
+///
+/// # Errors
+/// Where no TLS can be set up.
+pub fn wires(peers: &[Arc<Peer>], node_id: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Wire>> {
+    // An error says that somebody has installed one before, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let native = peers.iter().filter(|peer| peer.protocol == Protocol::Velox);
+    native
+        .map(|peer| Ok(Wire::Velox(PeerClient::new(peer.clone(), node_id.into(), clock.clone())?)))
+        .collect()
+}
