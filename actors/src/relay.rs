@@ -8,7 +8,7 @@ mod step;
 mod view;
 
 use crate::Deps;
-use crate::breaker::{Admission, Breaker, Exchange};
+use crate::breaker::{Admission, Breaker, BreakerState, Exchange};
 use crate::handles::{ChildRef, Identity};
 use crate::message::{Traced, TracedHandler, Worker, answer};
 use crate::peer::{Failure, Peer};
@@ -178,15 +178,18 @@ impl Relay {
         self.me.stats().note_error(failure);
         tracing::debug!(peer = self.peer().name, %failure, "an exchange with the peer failed");
         self.view.failed(failure, self.deps.clock.now());
+        let was_delivery = !self.delivery.wants_trial;
         self.delivery.went_badly(failure, suspect);
         self.record(Exchange::Failure, &failure.to_string(), ctx);
-        let wait = self.backoff.next_backoff().unwrap_or(LONGEST_WAIT);
-        match failure.retry_after() {
-            Some(asked) => self.later(asked.max(wait), ctx),
+        let wait = match (failure.retry_after(), self.breaker.state()) {
+            (Some(asked), _) => asked,
+            // The breaker knows how long.
+            (None, BreakerState::Open { .. }) => Duration::ZERO,
             // Whether the peer or the request is at fault is found out at once.
-            None if self.delivery.wants_trial && self.breaker.state().name() == "CLOSED" => self.drive(ctx),
-            None => self.later(wait, ctx),
-        }
+            (None, _) if was_delivery => Duration::ZERO,
+            (None, _) => self.backoff.next_backoff().unwrap_or(LONGEST_WAIT),
+        };
+        self.later(wait, ctx);
     }
 
     fn record(&mut self, exchange: Exchange, reason: &str, ctx: &mut Context<Self>) {
