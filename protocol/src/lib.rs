@@ -19,6 +19,8 @@ pub mod federation;
 pub mod fold;
 pub mod json;
 pub mod payload;
+pub mod reconciled;
+pub mod relayed;
 pub mod resolution;
 pub mod signature;
 pub mod standing;

@@ -161,6 +161,8 @@ pub struct Delivery {
     pub acknowledged_at: Option<DateTime<Utc>>,
     /// Why it is done without having been sent.
     pub reason: Option<String>,
+    /// Hex SHA-256 of its payload as the peer has it; `null`: the peer did not say.
+    pub peer_hash: Option<String>,
 }
 
 /// What is read of the event and its exception.
@@ -298,7 +300,9 @@ impl Store {
     async fn trail_deliveries(&self, store_id: Uuid, event_id: &str) -> Result<Vec<Delivery>, Error> {
         let deliveries = sqlx::query_as!(
             Delivery,
-            "SELECT peer, sent_at, acknowledged_at, reason FROM relay_deliveries
+            "SELECT peer, sent_at, acknowledged_at, reason,
+                 peer_hashes[array_position(event_ids, $2::text)] AS peer_hash
+             FROM relay_deliveries
              WHERE store_id = $1 AND event_ids @> ARRAY[$2::text] ORDER BY sent_at DESC, id DESC LIMIT $3",
             store_id,
             event_id,

@@ -171,6 +171,21 @@ impl Row {
     }
 }
 
+/// Rows of one event come one after the other.
+fn grouped(rows: Vec<Row>) -> Vec<RelayEntry> {
+    let mut entries: Vec<RelayEntry> = Vec::new();
+    for row in rows {
+        let (entry, form) = row.split();
+        match entries.last_mut() {
+            Some(last) if (last.store_id, &last.event_id) == (entry.store_id, &entry.event_id) => {
+                last.forms.push(form);
+            }
+            _ => entries.push(RelayEntry { forms: vec![form], ..entry }),
+        }
+    }
+    entries
+}
+
 impl Store {
     /// Claims up to `limit` due entries for a peer until `lock` has passed.
     ///
@@ -225,17 +240,41 @@ impl Store {
         if claimed.as_ref().is_err_and(Error::is_read_only) {
             self.renew_sessions(&self.relay).await;
         }
-        let mut entries: Vec<RelayEntry> = Vec::new();
-        for row in claimed? {
-            let (entry, form) = row.split();
-            match entries.last_mut() {
-                Some(last) if (last.store_id, &last.event_id) == (entry.store_id, &entry.event_id) => {
-                    last.forms.push(form);
-                }
-                _ => entries.push(RelayEntry { forms: vec![form], ..entry }),
-            }
-        }
-        Ok(RelayClaim { peer: peer.to_owned(), token, entries })
+        Ok(RelayClaim { peer: peer.to_owned(), token, entries: grouped(claimed?) })
+    }
+
+    /// Events with all their forms, for a peer that asks for them; those that are not here are left out.
+    ///
+    /// # Errors
+    /// The database's.
+    #[tracing::instrument(name = "db.relay.events_for_peer", level = "debug", skip_all)]
+    pub async fn events_for_peer(&self, store_id: Uuid, event_ids: &[String]) -> Result<Vec<RelayEntry>, Error> {
+        let rows = sqlx::query_as!(
+            Row,
+            r#"SELECT store_id AS "store_id!", event_id AS "event_id!", 0 AS "retry_count!",
+                   received_at AS "queued_at!", trace_parent, device_id AS "device_id!", seq, type AS "event_type!",
+                   version AS "version!", created_at AS "created_at!", payload::text AS "payload!",
+                   payload_hash AS "payload_hash!", sent_hash, delta_payload::text,
+                   vector_clock AS "vector_clock: Json<VectorClock>",
+                   causal_dependencies AS "causal_dependencies: Json<Vec<String>>", causal_digest, request_id,
+                   actor_user_id, actor_role, origin_node
+               FROM (
+                   SELECT 0 AS place, store_id, event_id, received_at, trace_parent, device_id, seq, type, version,
+                       created_at, payload, payload_hash, sent_hash, delta_payload, vector_clock,
+                       causal_dependencies, causal_digest, request_id, actor_user_id, actor_role, origin_node
+                   FROM events WHERE store_id = $1 AND event_id = ANY($2)
+                   UNION ALL
+                   SELECT 1, store_id, event_id, received_at, trace_parent, device_id, seq, type, version,
+                       created_at, payload, payload_hash, sent_hash, delta_payload, vector_clock,
+                       causal_dependencies, causal_digest, request_id, actor_user_id, actor_role, origin_node
+                   FROM event_variants WHERE store_id = $1 AND event_id = ANY($2)) AS forms
+               ORDER BY event_id, place"#,
+            store_id,
+            event_ids
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(grouped(rows))
     }
 
     /// Marks entries of a claim as delivered: removes them (or keeps them as 'processed') and writes down when.

@@ -20,6 +20,7 @@ mod odd;
 mod operator;
 mod outage;
 mod pair;
+mod peer_signatures;
 mod pods;
 mod process;
 mod proxy;
