@@ -18,6 +18,7 @@ pub mod event;
 pub mod fold;
 pub mod json;
 pub mod payload;
+pub mod reconcile;
 pub mod resolution;
 pub mod standing;
 #[cfg(feature = "testing")]
