@@ -126,8 +126,8 @@ END $$;
 -- Counts everything anew.
 CREATE FUNCTION recount_events() RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    -- Nobody adds events between the statements.
-    LOCK TABLE events, event_variants IN SHARE MODE;
+    -- Nobody adds events or folds between the statements.
+    LOCK TABLE events, event_variants, event_digest_deltas, event_digests, event_days IN SHARE ROW EXCLUSIVE MODE;
     DELETE FROM event_digest_deltas;
     DELETE FROM event_digests;
     DELETE FROM event_days;
