@@ -19,6 +19,7 @@ pub mod federation;
 pub mod fold;
 pub mod json;
 pub mod payload;
+pub mod reconcile;
 pub mod reconciled;
 pub mod relayed;
 pub mod resolution;

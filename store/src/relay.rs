@@ -248,7 +248,11 @@ impl Store {
     /// # Errors
     /// The database's.
     #[tracing::instrument(name = "db.relay.events_for_peer", level = "debug", skip_all)]
-    pub async fn events_for_peer(&self, store_id: Uuid, event_ids: &[String]) -> Result<Vec<RelayEntry>, Error> {
+    pub async fn events_for_peer(
+        &self,
+        store_id: Uuid,
+        event_ids: &[String],
+    ) -> Result<Vec<RelayEntry>, Error> {
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT store_id AS "store_id!", event_id AS "event_id!", 0 AS "retry_count!",

@@ -33,7 +33,7 @@ pub(super) struct Known {
 }
 
 /// The columns of a stored event that its form consists of.
-pub(super) struct StoredForm {
+pub(super) struct ComparedForm {
     pub(super) store_id: Uuid,
     pub(super) event_id: String,
     pub(super) device_id: String,
@@ -45,7 +45,7 @@ pub(super) struct StoredForm {
     pub(super) request_id: Option<String>,
 }
 
-impl StoredForm {
+impl ComparedForm {
     /// An event of this form; all else of it is empty.
     pub(super) fn event(&self) -> Result<Event, Error> {
         let payload_hash = self.payload_hash.as_slice().try_into().map_err(|_| Error::Inconsistent {
@@ -80,7 +80,7 @@ impl Store {
         let stores: Vec<Uuid> = repeated.iter().map(|(_, new)| new.event.store_id).collect();
         let ids: Vec<&str> = repeated.iter().map(|(_, new)| new.event.event_id.as_str()).collect();
         let rows = sqlx::query_as!(
-            StoredForm,
+            ComparedForm,
             r#"SELECT e.store_id, e.event_id, e.device_id, e.seq, e.type AS event_type, e.payload_hash, e.created_at,
                    e.vector_clock AS "vector_clock: Json<VectorClock>", e.request_id
                FROM events e

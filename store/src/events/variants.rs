@@ -4,7 +4,7 @@
 //! arrival, where no reader has passed yet. Never here: what a form means (see `crate::projections`).
 
 use super::columns::{self, Columns};
-use super::known::StoredForm;
+use super::known::ComparedForm;
 use super::{NewEvent, NewPush};
 use crate::{Error, Store};
 use sqlx::PgConnection;
@@ -111,7 +111,7 @@ async fn lock_and_read(
     .execute(&mut *connection)
     .await?;
     let rows = sqlx::query_as!(
-        StoredForm,
+        ComparedForm,
         r#"SELECT e.store_id AS "store_id!", e.event_id AS "event_id!", e.device_id AS "device_id!", e.seq,
                e.type AS "event_type!", e.payload_hash AS "payload_hash!", e.created_at AS "created_at!",
                e.vector_clock AS "vector_clock: Json<VectorClock>", e.request_id
