@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod outbox_pump;
 pub mod peer;
 pub mod projector;
+pub mod reconciler;
 pub mod relay;
 pub mod supervisor;
 pub mod sync_ingest;
@@ -57,6 +58,10 @@ pub struct Settings {
     pub relay_retry: RetryPolicy,
     /// Peers' circuit breakers.
     pub breaker: BreakerPolicy,
+    /// How often logs are compared without a reason.
+    pub reconcile_interval: Duration,
+    /// Life of a lease.
+    pub lease_ttl: Duration,
     /// How long done entries are kept; zero: not at all.
     pub outbox_retention: Duration,
 }

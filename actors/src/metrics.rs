@@ -77,6 +77,8 @@ pub struct Metrics {
     pub relayed_events: Family<Outcome, Counter>,
     /// Changes of peers' circuit breakers, by the state that it changed to.
     pub breaker_changes: Family<Outcome, Counter>,
+    /// Reconciliations that ended because their lease had become another's.
+    pub fenced_writes: Counter,
     /// Answered HTTP requests, by route and status.
     pub http_requests: Family<Answered, Counter>,
     /// Outbox entries, by target and status; read at the scrape.
@@ -134,6 +136,11 @@ impl Metrics {
             Family::default(),
             "Changes of peers' circuit breakers by the state changed to"
         );
+        let fenced_writes = register!(
+            fenced_writes,
+            Counter::default(),
+            "Reconciliations that ended because their lease had become another's"
+        );
         let http_requests =
             register!(http_requests, Family::default(), "Answered HTTP requests by route and status");
         let outbox_entries =
@@ -154,6 +161,7 @@ impl Metrics {
             projection_lag_seconds,
             relayed_events,
             breaker_changes,
+            fenced_writes,
             http_requests,
             outbox_entries,
             actor_restarts,

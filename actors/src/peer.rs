@@ -24,6 +24,7 @@ use velox_protocol::{
 use velox_store::{RelayEntry, RelayTarget};
 
 pub use answer::Relayed;
+pub use outgoing::relay_body;
 
 /// Total deadline of a request to a peer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -207,7 +208,7 @@ impl PeerClient {
     /// # Errors
     /// Whatever is no well-formed answer.
     pub async fn relay(&self, entries: &[RelayEntry]) -> Result<Relayed, Failure> {
-        let body = outgoing::relay_body(&self.node_id, entries);
+        let body = relay_body(&self.node_id, entries);
         let request = Request {
             method: Method::POST,
             path: RELAY_PATH,

@@ -3,7 +3,7 @@
 //! ```text
 //! NodeSupervisor
 //! ├── StorageSupervisor      embedded_postgres (only with an embedded database)
-//! ├── FederationSupervisor   relay.{peer}, one a peer
+//! ├── FederationSupervisor   relay.{peer}, one a peer · reconciler (both only with peers)
 //! ├── ProjectionSupervisor   projector.{sale,debt,stock,product,customer,cash,store} · outbox_pump
 //! └── IngestSupervisor       sync_ingest.{0,1}
 //! ```
@@ -15,14 +15,16 @@ use crate::handles::{ChildRef, Tree};
 use crate::keeper::Keeper;
 use crate::outbox_pump::OutboxPump;
 use crate::projector::{Projector, Suspects};
+use crate::reconciler::{self, Partner, Reconciler, Sink};
 use crate::relay::{OnClosed, Relay, RelayHandle, RelayView, Wire};
 use crate::supervisor::{ChildSpec, Place, Policy, Root};
 use crate::sync_ingest::{Ingest, SyncIngest, Wakes};
 use actix_rt::{Arbiter, ArbiterHandle};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use velox_protocol::catalogue::Entity;
+use velox_store::Leases;
 use velox_store::embedded::EmbeddedPostgres;
 
 /// Writers of pushes: one caps big batches at one core.
@@ -49,29 +51,44 @@ pub struct Node {
     pub pump: ChildRef<OutboxPump>,
     /// The relays, one a peer, in the configured order.
     pub relays: Vec<RelayHandle>,
+    /// Compares logs with peers; `None`: there are none.
+    pub reconciler: Option<ChildRef<Reconciler>>,
     threads: Vec<Arbiter>,
 }
 
 impl Node {
     /// Starts the tree; inside an actix system.
-    pub fn start(deps: &Deps, postgres: Option<Arc<EmbeddedPostgres>>, wires: &[Wire]) -> Self {
+    pub fn start(
+        deps: &Deps,
+        postgres: Option<Arc<EmbeddedPostgres>>,
+        wires: &[Wire],
+        leases: &Leases,
+    ) -> Self {
         let here = Arbiter::current();
         let (projection, pump) = projection(deps, &here);
-        let (federation, relays) = federation(deps, &here, wires);
+        let told: Told = Arc::default();
+        let (mut federation, relays) = relays(deps, &here, wires, &told);
         let threads: Vec<Arbiter> = (0..WRITERS).map(|_| Arbiter::new()).collect();
         let wakes = Wakes { pump: pump.clone(), relays: relays.iter().map(|r| r.relay.clone()).collect() };
         let (ingest_spec, ingest) = ingest(deps, &here, &threads, &wakes);
+        let reconciler = (!relays.is_empty()).then(|| {
+            let sink = Sink::Node(ingest.clone());
+            let (spec, reconciler) = reconciler(deps, &here, leases, &relays, sink);
+            federation.push(spec);
+            told.get_or_init(|| reconciler.clone()).clone()
+        });
         let mut groups = Vec::new();
         if let Some(postgres) = postgres {
             groups.push(storage(deps, &here, postgres));
         }
-        if !relays.is_empty() {
-            groups.push(federation);
+        if !federation.is_empty() {
+            let (here, policy) = (Place::On(here.clone()), Policy::default());
+            groups.push(ChildSpec::supervisor("FederationSupervisor", here, policy, federation));
         }
         groups.push(projection);
         groups.push(ingest_spec);
         let root = Root::start("NodeSupervisor", Policy::default(), groups);
-        Node { root, ingest, pump, relays, threads }
+        Node { root, ingest, pump, relays, reconciler, threads }
     }
 
     /// The tree, live.
@@ -125,10 +142,22 @@ fn projection(deps: &Deps, here: &ArbiterHandle) -> (ChildSpec, ChildRef<OutboxP
     (group, pump)
 }
 
-fn federation(deps: &Deps, here: &ArbiterHandle, wires: &[Wire]) -> (ChildSpec, Vec<RelayHandle>) {
-    let (mut children, mut relays) = (Vec::new(), Vec::new());
-    let on_closed: OnClosed = Arc::new(|_| {});
-    for wire in wires {
+/// Relays tell the reconciler, which is made after them, since it needs them and the writers that wake them.
+type Told = Arc<OnceLock<ChildRef<Reconciler>>>;
+
+fn relays(
+    deps: &Deps,
+    here: &ArbiterHandle,
+    wires: &[Wire],
+    told: &Told,
+) -> (Vec<ChildSpec>, Vec<RelayHandle>) {
+    let told = told.clone();
+    let on_closed: OnClosed = Arc::new(move |peer| {
+        if let Some(reconciler) = told.get() {
+            reconciler::tell(reconciler, peer);
+        }
+    });
+    let relay = |wire: &Wire| {
         let view = Arc::new(RelayView::default());
         let name = format!("relay.{}", wire.peer().name);
         let (for_relay, on_closed) = (deps.clone(), on_closed.clone());
@@ -137,12 +166,26 @@ fn federation(deps: &Deps, here: &ArbiterHandle, wires: &[Wire]) -> (ChildSpec, 
             let (wire, view) = (its_wire.clone(), its_view.clone());
             Ok(Relay::new(me, for_relay.clone(), wire, view, on_closed.clone()))
         });
-        children.push(spec.mailbox(RELAY_MAILBOX).hang_limit(RELAY_HANGS));
-        relays.push(RelayHandle { relay, view, wire: wire.clone() });
-    }
-    let group =
-        ChildSpec::supervisor("FederationSupervisor", Place::On(here.clone()), Policy::default(), children);
-    (group, relays)
+        let handle = RelayHandle { relay, view, wire: wire.clone() };
+        (spec.mailbox(RELAY_MAILBOX).hang_limit(RELAY_HANGS), handle)
+    };
+    wires.iter().map(relay).unzip()
+}
+
+fn reconciler(
+    deps: &Deps,
+    here: &ArbiterHandle,
+    leases: &Leases,
+    relays: &[RelayHandle],
+    sink: Sink,
+) -> (ChildSpec, ChildRef<Reconciler>) {
+    let partner =
+        |handle: &RelayHandle| Partner { wire: handle.wire.clone(), relay: Some(handle.relay.clone()) };
+    let partners: Vec<Partner> = relays.iter().map(partner).collect();
+    let (for_it, leases) = (deps.clone(), leases.clone());
+    ChildSpec::worker("reconciler", Place::On(here.clone()), &deps.faults, move |me, _| {
+        Ok(Reconciler::new(me, for_it.clone(), leases.clone(), partners.clone(), sink.clone()))
+    })
 }
 
 /// A writer has a thread that outlives it: database connections die with the thread that made them, and those

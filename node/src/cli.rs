@@ -9,6 +9,7 @@ mod demo;
 mod device;
 mod output;
 mod rebuild;
+mod reconcile;
 mod serve;
 mod signals;
 mod store;
@@ -50,6 +51,8 @@ enum Command {
     Verify(verify::Verify),
     /// Make the read tables anew from the events, beside a running node, and tell what was wrong
     Rebuild(rebuild::Rebuild),
+    /// Compare the event log with those of the peers, and send each side what it lacks
+    Reconcile(reconcile::Reconcile),
     /// Print the API description
     Openapi,
     /// The configuration
@@ -101,6 +104,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Device(device) => device.run(context).await,
         Command::Verify(verify) => verify.run(context).await,
         Command::Rebuild(rebuild) => rebuild.run(context).await,
+        Command::Reconcile(reconcile) => reconcile.run(context).await,
         Command::Openapi => output::json(&crate::http::openapi::document()).map(|()| Outcome::Fine),
         Command::Config(command) => command.run(&context),
     };

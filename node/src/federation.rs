@@ -5,7 +5,9 @@
 use crate::config::{PeerConfig, PeerProtocol};
 use std::collections::HashMap;
 use std::sync::Arc;
+use velox_actors::handles::ChildRef;
 use velox_actors::peer::{Peer, PeerClient, PeerKey, Protocol};
+use velox_actors::reconciler::Reconciler;
 use velox_actors::relay::{RelayHandle, Wire};
 use velox_protocol::signature::key_id;
 use velox_protocol::time::Clock;
@@ -15,18 +17,20 @@ use velox_protocol::time::Clock;
 pub struct Federation {
     /// In the configured order.
     pub relays: Vec<RelayHandle>,
+    /// Compares logs with them; `None`: there is nobody to compare with.
+    pub reconciler: Option<ChildRef<Reconciler>>,
     /// Native peers' keys by their ids; of a peer that rotates two.
     keys: HashMap<String, (Arc<Peer>, PeerKey)>,
 }
 
 impl Federation {
     /// Over running relays.
-    pub fn new(relays: Vec<RelayHandle>) -> Self {
+    pub fn new(relays: Vec<RelayHandle>, reconciler: Option<ChildRef<Reconciler>>) -> Self {
         let native = relays.iter().map(|relay| relay.wire.peer()).filter(|p| p.protocol == Protocol::Velox);
         let keys = native
             .flat_map(|peer| peer.keys.iter().map(|key| (key_id(key.expose()), (peer.clone(), key.clone()))))
             .collect();
-        Federation { relays, keys }
+        Federation { relays, reconciler, keys }
     }
 
     /// The native peer that has this key.

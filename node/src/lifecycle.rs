@@ -30,7 +30,7 @@ use velox_actors::tree::Node;
 use velox_actors::{Deps, Settings};
 use velox_protocol::time::Clock;
 use velox_store::embedded::EmbeddedPostgres;
-use velox_store::{RetryPolicy, Store};
+use velox_store::{Leases, RetryPolicy, Store};
 
 mod sqlx_options;
 
@@ -177,7 +177,8 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
         settings: settings(config),
     };
     let wires = federation::wires(&federation::peers(&config.peers), &node_id, &options.clock)?;
-    let tree = Node::start(&deps, database.postgres.clone(), &wires);
+    let leases = Leases::new(database.store.clone(), config.redis_url.as_ref().map(Secret::expose))?;
+    let tree = Node::start(&deps, database.postgres.clone(), &wires, &leases);
     let credentials = Credentials {
         admin_key: Some(admin_key.clone()),
         jwt_secret: config.jwt_secret.clone(),
@@ -188,7 +189,7 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
     let state = AppState {
         store: database.store,
         ingest: tree.ingest.clone(),
-        federation: Arc::new(Federation::new(tree.relays.clone())),
+        federation: Arc::new(Federation::new(tree.relays.clone(), tree.reconciler.clone())),
         pump: tree.pump.clone(),
         tree: tree.tree(),
         faults,
@@ -211,7 +212,8 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
     Ok(RunningNode { address, admin_key, state, server: handle, served, tree, postgres: database.postgres })
 }
 
-fn settings(config: &Config) -> Settings {
+/// The part of the configuration that actors read.
+pub(crate) fn settings(config: &Config) -> Settings {
     let max_retries = i32::try_from(config.outbox_max_retries).unwrap_or(i32::MAX);
     Settings {
         outbox_poll: config.outbox_poll,
@@ -222,6 +224,8 @@ fn settings(config: &Config) -> Settings {
             successes: config.breaker_successes,
             open: config.breaker_open,
         },
+        reconcile_interval: config.reconcile_interval,
+        lease_ttl: config.lease_ttl,
         outbox_retention: config.outbox_retention,
     }
 }

@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 use velox_protocol::federation::{RelayedActor, RelayedEvent};
 use velox_store::{FormRow, RelayEntry};
 
-/// The body of a relay of the node `node_id`.
-pub(super) fn relay_body(node_id: &str, entries: &[RelayEntry]) -> Vec<u8> {
+/// The body of a relay of the node `node_id`, and of an answer that gives events.
+pub fn relay_body(node_id: &str, entries: &[RelayEntry]) -> Vec<u8> {
     let mut body = br#"{"events":["#.to_vec();
     let forms = entries.iter().flat_map(|entry| entry.forms.iter().map(move |form| (entry, form)));
     for (at, (entry, form)) in forms.enumerate() {

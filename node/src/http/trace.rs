@@ -19,6 +19,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Span, field::Empty};
 use tracing_actix_web::RootSpanBuilder;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use velox_protocol::trace::well_formed;
 
 use super::request_id::RequestId;
 
@@ -126,21 +127,6 @@ impl<'a> TraceHeaders<'a> {
         let tracestate = states.map(|states| states.join(",")).filter(|state| state.len() <= MAX_TRACESTATE);
         Self { traceparent, tracestate }
     }
-}
-
-/// W3C's form, which the propagator takes more lightly: it would fill up an id that is too short.
-pub(crate) fn well_formed(traceparent: &str) -> bool {
-    let hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    let parts: Vec<&str> = traceparent.split('-').collect();
-    let lengths = parts.iter().take(4).map(|part| part.len()).eq([2, 32, 16, 2]);
-    let zeros = |part: &str| part.bytes().all(|byte| byte == b'0');
-    lengths
-        && parts[..4].iter().all(|part| hex(part))
-        && parts[0] != "ff"
-        && !zeros(parts[1])
-        && !zeros(parts[2])
-        // Only a later version than 00 may go on after the flags.
-        && (parts[0] != "00" || parts.len() == 4)
 }
 
 impl Extractor for TraceHeaders<'_> {

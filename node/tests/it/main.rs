@@ -26,6 +26,7 @@ mod process;
 mod proxy;
 mod pull;
 mod push;
+mod reconciling;
 mod refused;
 mod relaying;
 mod retries;
