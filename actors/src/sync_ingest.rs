@@ -46,6 +46,9 @@ pub enum IngestError {
     /// Too much is under way.
     #[error("too many pushes are under way")]
     Overloaded,
+    /// The lease under which it was sent was given to somebody else.
+    #[error("the lease of the push has another holder")]
+    Fenced,
 }
 
 /// A push to be stored.
@@ -113,10 +116,15 @@ impl SyncIngest {
         let mut events = 0;
         while let Some(next) = self.waiting.front() {
             events += next.push.events.len();
-            if events > GROUP_EVENTS && !group.is_empty() {
+            // One that is fenced off takes nobody with it, and nobody else waits for a lease.
+            let alone = next.push.fence.is_some();
+            if (alone || events > GROUP_EVENTS) && !group.is_empty() {
                 break;
             }
             group.extend(self.waiting.pop_front());
+            if alone {
+                break;
+            }
         }
         self.writing = true;
         let (pushes, askers): (Vec<NewPush>, Vec<_>) =
@@ -273,6 +281,10 @@ async fn write_group(deps: &Deps, pushes: &[NewPush]) -> Written {
 }
 
 fn refused(error: Error) -> IngestError {
+    if matches!(error, Error::Fenced) {
+        tracing::warn!("a push was not stored: its lease has another holder");
+        return IngestError::Fenced;
+    }
     tracing::error!(error = &error as &dyn std::error::Error, "a push was not stored");
     IngestError::Unavailable
 }
@@ -363,7 +375,7 @@ impl Ingest {
     /// Stores a push and answers after the commit.
     ///
     /// # Errors
-    /// [`IngestError`]; in both cases the same push may come again.
+    /// [`IngestError`]; the same push may come again, under another lease where that was lost.
     pub async fn push(&self, push: NewPush, permit: Box<dyn Any + Send>) -> Result<PushOutcome, IngestError> {
         // One that is being restarted takes nothing, however little it has to do.
         let busyness = |(writer, load): &&(ChildRef<SyncIngest>, AtomicUsize)| {

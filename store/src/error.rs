@@ -12,6 +12,9 @@ pub enum Error {
     /// Concurrent transactions met: the whole transaction may be tried again.
     #[error("the transaction met another one")]
     Conflict(#[source] sqlx::Error),
+    /// The lease under which it was to be written was given to somebody else: nothing is written.
+    #[error("the lease has another holder")]
+    Fenced,
     /// The data were refused (a bound, a type, a constraint).
     #[error("the database refused the data")]
     Data(#[source] sqlx::Error),

@@ -6,11 +6,12 @@ mod columns;
 mod known;
 mod variants;
 
+use crate::lease::{Fence, check_fence};
 use crate::relay::Relays;
 use crate::{Error, Store, acknowledged};
 use columns::{Columns, Pushing, Runs};
 use known::Known;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 use velox_protocol::V1_NODE_DEVICE;
@@ -48,6 +49,8 @@ pub struct NewPush {
     pub trace_parent: Option<String>,
     /// The name of the peer that it came from, to which it is not relayed; `None`: a till.
     pub from_peer: Option<String>,
+    /// The lease under which it is written; `None`: under none, as all that a till pushes.
+    pub fence: Option<Fence>,
 }
 
 /// What became of one event.
@@ -100,8 +103,12 @@ impl Store {
     /// Answers after the commit with fsync. One statement, one round trip; more only for ids that are known
     /// already.
     ///
+    /// Pushes with a fence are stored in a transaction that checks it first, and whatever else they bring to the log
+    /// too. A group is fenced off as one, so that such a push is better given alone, or with others of its fence.
+    ///
     /// # Errors
-    /// [`Error::Data`] where a row is refused (try the pushes apart); with every other error the outcome is
+    /// [`Error::Fenced`] where a lease was given to somebody else: nothing is stored, or where that happened on the way
+    /// what was new, without the other forms of known events. [`Error::Data`] where a row is refused (try the pushes apart); with every other error the outcome is
     /// unknown, and a repeat is told duplicate.
     #[tracing::instrument(name = "db.events.ingest", level = "debug", skip_all, fields(pushes = pushes.len()))]
     pub async fn ingest(&self, pushes: &[NewPush]) -> Result<Ingested, Error> {
@@ -117,7 +124,7 @@ impl Store {
                 ..Ingested::default()
             });
         }
-        let inserted = self.insert_events(first.values().copied(), pushing(pushes)).await;
+        let inserted = self.insert_first(&first, pushes).await;
         if inserted.as_ref().is_err_and(Error::is_read_only) {
             self.renew_sessions(&self.ingest).await;
         }
@@ -138,8 +145,29 @@ impl Store {
         Ok(Ingested { pushes: outcomes, requeued: group.known.requeued })
     }
 
+    /// Inserts what is new. Without a fence the statement is its own transaction.
+    async fn insert_first(
+        &self,
+        first: &BTreeMap<Id<'_>, (&NewPush, &NewEvent)>,
+        pushes: &[NewPush],
+    ) -> Result<Inserted, Error> {
+        let (events, pushing) = (first.values().copied(), pushing(pushes));
+        let fences = fences(pushes);
+        if fences.is_empty() {
+            return self.insert_events(&self.ingest, events, pushing).await;
+        }
+        let mut transaction = self.ingest.begin().await?;
+        for fence in fences {
+            check_fence(&mut transaction, fence).await?;
+        }
+        let inserted = self.insert_events(&mut *transaction, events, pushing).await?;
+        transaction.commit().await?;
+        Ok(inserted)
+    }
+
     async fn insert_events<'a>(
         &self,
+        executor: impl PgExecutor<'_>,
         events: impl Iterator<Item = (&'a NewPush, &'a NewEvent)>,
         pushing: Pushing<'a>,
     ) -> Result<Inserted, Error> {
@@ -156,7 +184,7 @@ impl Store {
         let entities: Vec<&str> = types.values().map(|t| t.1).collect();
         let types = (type_names.as_slice(), priorities.as_slice(), entities.as_slice());
         let rows =
-            columns::insert(&self.ingest, &columns, types, &Runs::of(&seqs), &pushing, &self.relays).await?;
+            columns::insert(executor, &columns, types, &Runs::of(&seqs), &pushing, &self.relays).await?;
         let mut inserted = Inserted::default();
         for row in rows {
             let id = (row.store_id, row.id);
@@ -269,6 +297,11 @@ fn counted(event: &Event) -> Option<(Uuid, &str, i64)> {
 fn till(push: &NewPush) -> Option<(Uuid, &str)> {
     let first = push.events.first().filter(|_| push.from_peer.is_none())?;
     Some((first.event.store_id, &first.event.device_id))
+}
+
+/// The fences of these pushes, each once, in one order.
+fn fences<'a>(pushes: impl IntoIterator<Item = &'a NewPush>) -> BTreeSet<&'a Fence> {
+    pushes.into_iter().filter_map(|push| push.fence.as_ref()).collect()
 }
 
 fn pushing(pushes: &[NewPush]) -> Pushing<'_> {

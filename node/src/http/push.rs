@@ -84,7 +84,8 @@ pub async fn push(
 /// The answer to a push that no writer has taken.
 pub(super) fn not_stored(error: IngestError) -> Problem {
     match error {
-        IngestError::Unavailable => Problem::unavailable("NOT_STORED", RETRY_AFTER),
+        // A push that comes over HTTP bears no fence.
+        IngestError::Unavailable | IngestError::Fenced => Problem::unavailable("NOT_STORED", RETRY_AFTER),
         IngestError::Overloaded => Problem::unavailable("OVERLOADED", RETRY_AFTER),
     }
 }

@@ -5,7 +5,8 @@
 
 use super::columns::{self, Columns};
 use super::known::StoredForm;
-use super::{NewEvent, NewPush};
+use super::{NewEvent, NewPush, fences};
+use crate::lease::check_fence;
 use crate::{Error, Store};
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -75,6 +76,9 @@ impl Store {
 
     async fn keep_some(&self, variants: &[Variant<'_>]) -> Result<BTreeSet<Entity>, Error> {
         let mut transaction = self.ingest.begin().await?;
+        for fence in fences(variants.iter().map(|variant| variant.push)) {
+            check_fence(&mut transaction, fence).await?;
+        }
         let mut columns = Columns::default();
         for variant in variants {
             columns.add(variant.push, variant.new);

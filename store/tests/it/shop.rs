@@ -4,6 +4,7 @@ use crate::story::{self, Told};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use std::cell::RefCell;
+use std::time::Duration;
 use uuid::Uuid;
 use velox_protocol::catalogue::Entity;
 use velox_protocol::fold::{Fold, Tables};
@@ -12,6 +13,9 @@ use velox_store::{BatchReport, IngestOutcome, MIGRATOR, NewEvent, NewPush, Store
 
 /// Connections of a handle: 3 and 4 for ingest and projection, the rest for all else.
 pub(crate) const CONNECTIONS: u32 = 12;
+
+/// Longest wait for a condition; on a busy machine everything is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Shop {
     pub(crate) id: Uuid,
@@ -151,4 +155,14 @@ fn new_event(told: &Told) -> NewEvent {
 /// A push of these events.
 pub(crate) fn push(told: &[Told]) -> NewPush {
     NewPush { events: told.iter().map(new_event).collect(), ..NewPush::default() }
+}
+
+/// Waits until a condition holds; says what was waited for where it does not come.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let holds = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
 }
