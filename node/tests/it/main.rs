@@ -15,6 +15,7 @@ mod isolation;
 mod kept;
 mod kill;
 mod landing;
+mod leases;
 mod load;
 mod odd;
 mod operator;
