@@ -12,6 +12,7 @@ mod devices;
 pub mod embedded;
 mod error;
 mod events;
+mod fiscal;
 mod health;
 mod node_events;
 mod notifications;
@@ -32,6 +33,7 @@ pub use custody::{Delivery, EventTrail, OutboxTrail, ProjectionTrail, TrailActor
 pub use devices::{DeviceRow, PullPosition, TokenHash};
 pub use error::Error;
 pub use events::{IngestOutcome, Ingested, NewEvent, NewPush, PushOutcome};
+pub use fiscal::FiscalSeriesRow;
 pub use health::Readiness;
 pub use node_events::{Actor, NodeStamp, node_device_id};
 pub use notifications::{NewNotification, NotificationRow};

@@ -9,6 +9,7 @@ mod edges;
 mod effects;
 mod gaps;
 mod groups;
+mod homes;
 mod inputs;
 mod isolation;
 mod kept;

@@ -12,6 +12,7 @@ mod delivery;
 mod grants;
 mod histories;
 mod history;
+mod homes;
 mod ingest;
 mod notifications;
 mod order;
