@@ -10,6 +10,7 @@ use velox_actors::fault::Faults;
 use velox_actors::handles::{ChildRef, Tree};
 use velox_actors::metrics::Metrics;
 use velox_actors::outbox_pump::{OutboxPump, Wake};
+use velox_actors::relay::WakeRelay;
 use velox_actors::sync_ingest::Ingest;
 use velox_protocol::catalogue;
 use velox_protocol::time::Clock;
@@ -52,8 +53,13 @@ impl AppState {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Has an event that the node has written projected now. Lost, it costs one poll period.
+    /// Has an event that the node has written projected and relayed now. Lost, it costs one poll period.
     pub fn wake(&self, event_type: &str) {
+        for handle in &self.federation.relays {
+            if let Err(error) = handle.relay.try_tell(WakeRelay) {
+                tracing::debug!(%error, "a relay was not woken");
+            }
+        }
         let entities = BTreeSet::from([catalogue::entity(event_type)]);
         if let Err(error) = self.pump.try_tell(Wake { entities }) {
             tracing::debug!(%error, "the pump was not woken");

@@ -102,8 +102,8 @@ pub const TYPES: &[TypeInfo] = &[
     row("DebtPaymentAdded", 6, Entity::Debt),
     critical(row("SaleVoided", 7, Entity::Sale)),
     row("CashLedgerEntryCreated", 8, Entity::Cash),
-    stored(row("StoreDeclared", 3, Entity::Store)),
-    stored(row("FiscalSeriesDeclared", 3, Entity::Store)),
+    row("StoreDeclared", 3, Entity::Store),
+    row("FiscalSeriesDeclared", 3, Entity::Store),
     stored(row("RecipeIngredientsUpdated", 10, Entity::Store)),
 ];
 

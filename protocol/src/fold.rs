@@ -7,6 +7,7 @@
 //! no comparison could find.
 
 mod debts;
+mod declared;
 mod differences;
 mod ledger;
 mod registers;
@@ -21,7 +22,9 @@ use crate::catalogue;
 use crate::clock::VectorClock;
 use crate::event::{Event, Form};
 use crate::json::Json;
-use crate::payload::{Debt, FieldWrites, LedgerEntry, Payload, Payment, Sale, Stock, Void};
+use crate::payload::{
+    Debt, FieldWrites, LedgerEntry, Payload, Payment, Sale, SeriesDeclaration, Stock, StoreDeclaration, Void,
+};
 use crate::standing::Linked;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -90,6 +93,7 @@ impl Fold {
         ledger::write(&sales, &kinds.ledger, &mut tables);
         stock::write(self.store_id, &kinds.stock, &mut tables);
         stock::sum(&mut tables);
+        declared::write(self.store_id, &kinds.stores, &kinds.series, &mut tables);
         tables
     }
 
@@ -116,6 +120,8 @@ impl Fold {
                 Payload::Session(writes) => kinds.sessions.push(Said { event, clock, says: writes }),
                 Payload::Product(writes) => kinds.products.push(Said { event, clock, says: writes }),
                 Payload::Customer(writes) => kinds.customers.push(Said { event, clock, says: writes }),
+                Payload::Store(store) => kinds.stores.push(Said { event, clock, says: store }),
+                Payload::Series(series) => kinds.series.push(Said { event, clock, says: series }),
             }
         }
         kinds
@@ -177,4 +183,6 @@ struct Kinds<'a> {
     sessions: Vec<Said<'a, FieldWrites>>,
     products: Vec<Said<'a, FieldWrites>>,
     customers: Vec<Said<'a, FieldWrites>>,
+    stores: Vec<Said<'a, StoreDeclaration>>,
+    series: Vec<Said<'a, SeriesDeclaration>>,
 }

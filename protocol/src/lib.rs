@@ -17,6 +17,7 @@ pub mod decimal;
 pub mod event;
 pub mod federation;
 pub mod fold;
+pub mod home;
 pub mod json;
 pub mod payload;
 pub mod reconcile;

@@ -33,6 +33,10 @@ pub enum Payload {
     Product(FieldWrites),
     /// CustomerCreated, CustomerUpdated
     Customer(FieldWrites),
+    /// StoreDeclared
+    Store(StoreDeclaration),
+    /// FiscalSeriesDeclared
+    Series(Box<SeriesDeclaration>),
 }
 
 /// An amount in two currencies at once, or in one without a name.
@@ -284,6 +288,32 @@ pub struct FieldWrites {
     pub entity_id: Uuid,
     /// Field -> value, as JSON text; present in the payload, so `null` too.
     pub fields: Vec<(String, String)>,
+}
+
+/// StoreDeclared, of the store that the event is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreDeclaration {
+    /// The node that grants its escrow.
+    pub home_node: String,
+    /// Merged with the default warehouse where stock is read.
+    pub default_warehouse_id: Option<Uuid>,
+    /// For people, where a node meets the store first.
+    pub name: Option<String>,
+}
+
+/// FiscalSeriesDeclared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesDeclaration {
+    /// The series.
+    pub series_id: Uuid,
+    /// For people.
+    pub name: Option<String>,
+    /// What stands before its numbers.
+    pub prefix: Option<String>,
+    /// Its first number; 0 or more.
+    pub next_number: i64,
+    /// The node that hands out its ranges; none: the store's home.
+    pub owner_node: Option<String>,
 }
 
 #[cfg(test)]

@@ -463,6 +463,27 @@ const UNCLEAR: &[(&str, &str, &str)] = &[
     ("PriceChanged", r#"{"product_id":{P},"price_bs":100000000000000}"#, "price_bs is out of range"),
     ("CustomerCreated", r#"{"customer_id":{C},"credit_limit":"much"}"#, "credit_limit is no decimal number"),
     ("RecipeIngredientsUpdated", "{}", "the type is not projected"),
+    ("StoreDeclared", r#"{"home_node":""}"#, "home_node is missing"),
+    ("StoreDeclared", r#"{"home_node":["north"]}"#, "home_node is no text"),
+    (
+        "StoreDeclared",
+        r#"{"home_node":"north","default_warehouse_id":"main"}"#,
+        "default_warehouse_id is no UUID",
+    ),
+    ("FiscalSeriesDeclared", r#"{"next_number":1}"#, "series_id is missing"),
+    ("FiscalSeriesDeclared", r#"{"series_id":{P}}"#, "next_number is missing"),
+    (
+        "FiscalSeriesDeclared",
+        r#"{"series_id":{P},"next_number":1.5}"#,
+        "next_number is no whole number from 0 on",
+    ),
+    (
+        "FiscalSeriesDeclared",
+        r#"{"series_id":{P},"next_number":-1}"#,
+        "next_number is no whole number from 0 on",
+    ),
+    ("FiscalSeriesDeclared", r#"{"series_id":{P},"next_number":"one"}"#, "next_number is no decimal number"),
+    ("FiscalSeriesDeclared", r#"{"series_id":{P},"next_number":1e16}"#, "next_number is out of range"),
 ];
 
 #[test]
@@ -470,6 +491,37 @@ fn a_payload_without_a_clear_meaning_names_the_reason() {
     for (event_type, payload, reason) in UNCLEAR {
         assert_eq!(try_read(event_type, payload), Err((*reason).to_owned()), "{event_type} {payload}");
     }
+}
+
+#[test]
+fn declarations_are_read() {
+    let Payload::Store(store) = same(
+        "StoreDeclared",
+        &[
+            r#"{"home_node":"north","default_warehouse_id":{W}}"#,
+            r#"{"home_node":"north","default_warehouse_id":{W},"name":"","more":1}"#,
+        ],
+    ) else {
+        panic!("a store")
+    };
+    assert_eq!((store.home_node.as_str(), store.default_warehouse_id), ("north", Some(uuid(W))));
+    let Payload::Series(series) = same(
+        "FiscalSeriesDeclared",
+        &[
+            r#"{"series_id":{S},"name":"Caja 1","prefix":"A-","next_number":7,"owner_node":null}"#,
+            r#"{"series_id":{S},"name":"Caja 1","prefix":"A-","next_number":"7.0"}"#,
+        ],
+    ) else {
+        panic!("a series")
+    };
+    let expected = SeriesDeclaration {
+        series_id: uuid(S),
+        name: Some("Caja 1".to_owned()),
+        prefix: Some("A-".to_owned()),
+        next_number: 7,
+        owner_node: None,
+    };
+    assert_eq!(*series, expected);
 }
 
 #[test]
@@ -531,6 +583,8 @@ fn events_meet_by_their_ids() {
         ("ProductDeactivated", r#"{"product_id":{P}}"#, vec![(Product, uuid(P))]),
         ("CustomerUpdated", r#"{"customer_id":{P}}"#, vec![(Customer, uuid(P))]),
         ("CashSessionClosed", r#"{"cash_session_id":{P}}"#, vec![(Session, uuid(P))]),
+        ("StoreDeclared", r#"{"home_node":"north"}"#, vec![(StoreId, STORE)]),
+        ("FiscalSeriesDeclared", r#"{"series_id":{P},"next_number":1}"#, vec![(SeriesId, uuid(P))]),
     ] {
         let links = read(event_type, payload).links(STORE, Some(request));
         let found: Vec<_> = links.into_iter().map(|link| (link.kind, link.id)).collect();

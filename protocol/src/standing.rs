@@ -8,8 +8,8 @@ mod debts;
 mod rows;
 
 pub use rows::{
-    DebtRow, DebtStatus, Exception, ItemRow, LedgerRow, MovementRow, PaymentRow, Rows, SaleRow, StockKey,
-    VoidMark,
+    DebtRow, DebtStatus, DeclaredStore, Exception, ItemRow, LedgerRow, MovementRow, PaymentRow, Rows,
+    SaleRow, SeriesRow, StockKey, VoidMark,
 };
 
 use crate::clock::Key;
@@ -43,6 +43,7 @@ pub fn resolve(store_id: Uuid, events: &[Linked]) -> Rows {
     resolver.debts(&sorted, &sales);
     resolver.ledger(&sorted, &sales);
     resolver.stock(&sorted);
+    resolver.declarations(&sorted);
     resolver.rows
 }
 
@@ -193,6 +194,31 @@ impl Resolver {
             }
             if let (false, Some(by)) = (stands, smaller) {
                 self.absorbed(event, by);
+            }
+        }
+    }
+
+    /// Of several declarations of the store, and of each fiscal series, the one with the smallest key stands.
+    fn declarations(&mut self, sorted: &[&Linked]) {
+        let mut of_store: Option<&Linked> = None;
+        let mut of_series: HashMap<Uuid, &Linked> = HashMap::new();
+        for event in sorted {
+            match &event.payload {
+                Payload::Store(store) => match of_store {
+                    Some(stand) => self.absorbed(event, stand),
+                    None => {
+                        of_store = Some(event);
+                        self.rows.stores.insert(self.store_id, DeclaredStore::new(event, store));
+                    }
+                },
+                Payload::Series(series) => match of_series.get(&series.series_id) {
+                    Some(stand) => self.absorbed(event, stand),
+                    None => {
+                        of_series.insert(series.series_id, event);
+                        self.rows.series.insert(series.series_id, SeriesRow::new(event, series));
+                    }
+                },
+                _ => {}
             }
         }
     }

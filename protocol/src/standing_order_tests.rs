@@ -21,6 +21,8 @@ fn histories() -> impl Strategy<Value = Vec<Linked>> {
         2 => r"pay M[1-3] (D[12]|debt\(S[1-3]\)) (usd|bs|amount)=[1-5]( req=r[12])?( env=r[12])?",
         2 => "entry (L[12]|S[1-3]) (sale|income)( sale=S[1-3])?( req=r[1-3])?( sreq=r[1-3])?",
         1 => "stock (K[12]|-) P[12]x[1-3]( P[12]x[1-3]){0,2}",
+        1 => "declare - home_node=[ns]",
+        1 => "series F[12] next_number=[1-3]( owner_node=[ns])?",
     ];
     prop::collection::vec(("[1-6](/node|/b|)", verb), 0..14).prop_map(|lines| {
         let lines = lines.iter().enumerate().map(|(i, (place, verb))| format!("e{i}@{place} {verb}"));
@@ -67,6 +69,8 @@ fn resolved_by_parts(mut events: Vec<Linked>) -> Rows {
         all.payments.extend(rows.payments);
         all.ledger.extend(rows.ledger);
         all.movements.extend(rows.movements);
+        all.stores.extend(rows.stores);
+        all.series.extend(rows.series);
         all.exceptions.extend(rows.exceptions);
         events = rest;
     }
@@ -95,7 +99,9 @@ proptest! {
                 || rows.debts.values().any(|r| r.event_id.as_ref() == Some(id))
                 || rows.payments.values().any(|r| r.event_id == *id)
                 || rows.ledger.values().any(|r| r.event_id == *id)
-                || rows.movements.values().any(|r| r.event_id == *id);
+                || rows.movements.values().any(|r| r.event_id == *id)
+                || rows.stores.values().any(|r| r.declared_by == *id)
+                || rows.series.values().any(|r| r.declared_by == *id);
             match rows.exceptions.get(id) {
                 None => prop_assert!(shown, "{}", id),
                 // Only a payment has its row while it waits.
@@ -142,6 +148,10 @@ fn the_random_histories_reach_every_rule() {
                 (Payload::Payment(_), Some(Exception::Waiting(_))) => "waiting payment",
                 (Payload::Ledger(_), Some(_)) => "absorbed entry",
                 (Payload::Stock(_), Some(_)) => "absorbed movement",
+                (Payload::Store(_), Some(_)) => "absorbed store",
+                (Payload::Store(_), None) => "declared store",
+                (Payload::Series(_), Some(_)) => "absorbed series",
+                (Payload::Series(_), None) => "declared series",
                 _ => continue,
             };
             reached.insert(kind);
@@ -161,8 +171,12 @@ fn the_random_histories_reach_every_rule() {
         "absorbed movement",
         "absorbed payment",
         "absorbed sale",
+        "absorbed series",
+        "absorbed store",
         "absorbed void",
         "cancelled",
+        "declared series",
+        "declared store",
         "derived debt",
         "overpaid debt",
         "paid",

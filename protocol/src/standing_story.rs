@@ -40,6 +40,8 @@ fn event(line: &str) -> Linked {
         "pay" => ("payment_id", "DebtPaymentRecorded"),
         "entry" => ("entry_id", "CashLedgerEntryCreated"),
         "stock" => ("movement_id", "StockReceived"),
+        "declare" => ("store_id", "StoreDeclared"),
+        "series" => ("series_id", "FiscalSeriesDeclared"),
         _ => panic!("{line}"),
     };
     let word = words.next().expect(line);
@@ -88,6 +90,7 @@ fn field(verb: &str, key: &str, value: &str, fields: &mut Map<String, Value>) {
         (_, "at") => drop(fields.insert("warehouse_id".into(), json!(id(value)))),
         (_, "left") => drop(fields.insert("remaining_amount".into(), value.into())),
         ("sale", _) => drop(fields.insert(format!("total_{key}"), value.into())),
+        ("declare" | "series", _) => drop(fields.insert(key.to_owned(), value.into())),
         (_, "amount") => drop(fields.insert("amount".into(), value.into())),
         (_, currency) => drop(fields.insert(format!("amount_{currency}"), value.into())),
     }
@@ -169,6 +172,10 @@ fn lines(rows: &Rows, names: &Names) -> Vec<String> {
     }
     for (id, entry) in &rows.ledger {
         lines.push(format!("entry {} by {}", names.get(*id), entry.event_id));
+    }
+    lines.extend(rows.stores.values().map(|row| format!("store {} by {}", row.home_node, row.declared_by)));
+    for (id, row) in &rows.series {
+        lines.push(format!("series {} {} by {}", names.get(*id), row.next_number, row.declared_by));
     }
     for (event, exception) in &rows.exceptions {
         lines.push(match exception {

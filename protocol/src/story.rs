@@ -9,7 +9,8 @@
 //! - Of the envelope: `seq=1`, `clock=a:1,b:2`, `env=` (its request id), `by=` (who acts), `version=2`.
 //! - Items: `P1x2`, of a variant `P1:V1x2`, weighed `P1~0.755`. A stock event's only item stands flat, unless the
 //!   word `listed` is there.
-//! - Ids by name: `sale=S1`, `session=`, `customer=`, `at=` (the warehouse), `fiao=C1` (on credit, the customer).
+//! - Ids by name: `sale=S1`, `session=`, `customer=`, `at=` (the warehouse, of a declared store the default one),
+//!   `fiao=C1` (on credit, the customer).
 //! - Others: `usd=` and `bs=` (of the total or the amount), `left=` (the remaining amount), `req=` (the payload's
 //!   request id), `sreq=` (`metadata.sale_request_id`). Every other `key=value` is a text in the payload, but for
 //!   `true`, `false` and `null`; `object.key=value` stands in an object.
@@ -30,7 +31,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 /// Short names of types: verb, key of the entity's own id, type.
-pub const VERBS: [(&str, &str, &str); 10] = [
+pub const VERBS: [(&str, &str, &str); 12] = [
     ("sale", "sale_id", "SaleCreated"),
     ("void", "sale_id", "SaleVoided"),
     ("debt", "debt_id", "DebtCreated"),
@@ -41,6 +42,8 @@ pub const VERBS: [(&str, &str, &str); 10] = [
     ("delta", "movement_id", "StockDeltaApplied"),
     ("open", "session_id", "CashSessionOpened"),
     ("close", "session_id", "CashSessionClosed"),
+    ("declare", "store_id", "StoreDeclared"),
+    ("series", "series_id", "FiscalSeriesDeclared"),
 ];
 
 /// An event at the door, and what its payload means if it means anything.
@@ -167,6 +170,7 @@ impl Words<'_> {
             ("entry", "sale") => return self.inner("metadata", "sale_id", named),
             ("entry", "sreq") => return self.inner("metadata", "sale_request_id", json!(value)),
             (_, "sale") => ("sale_id".to_owned(), named),
+            ("declare", "at") => ("default_warehouse_id".to_owned(), named),
             (_, "at") => ("warehouse_id".to_owned(), named),
             (_, "session") => ("session_id".to_owned(), named),
             (_, "customer") => ("customer_id".to_owned(), named),

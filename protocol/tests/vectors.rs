@@ -123,6 +123,7 @@ fn a_v1_tills_day_is_received_whole_with_its_meaning() {
             Some(Payload::Session(_)) => "session",
             Some(Payload::Product(_)) => "product",
             Some(Payload::Customer(_)) => "customer",
+            Some(Payload::Store(_) | Payload::Series(_)) => "declaration",
             None => one.event.event_type.as_str(),
         };
         *meanings.entry(kind).or_default() += 1;

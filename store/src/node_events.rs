@@ -43,6 +43,7 @@ pub struct NodeStamp {
 #[derive(Debug)]
 pub(crate) struct Author {
     store_id: Uuid,
+    pub(crate) node_id: String,
     /// UUIDv5 of store, node and incarnation.
     pub(crate) device_id: String,
     /// The next event's.
@@ -85,7 +86,7 @@ impl Author {
             .ok_or_else(|| Error::Inconsistent { table: "node_identity", what: "it is empty".to_owned() })?;
         let device_id = node_device_id(store_id, &node.node_id, node.incarnation).to_string();
         let seq = draw(connection, store_id, &device_id, 0).await?;
-        Ok(Author { store_id, device_id, seq })
+        Ok(Author { store_id, node_id: node.node_id, device_id, seq })
     }
 
     /// Writes an event with its outbox entry. `Ok(Err)`: it would have no meaning, nothing is written.

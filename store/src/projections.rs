@@ -5,6 +5,7 @@
 
 mod audit;
 mod closure;
+mod declared;
 mod diff;
 mod entities;
 mod exceptions;
@@ -69,7 +70,7 @@ impl Family {
 pub(crate) enum Locks {
     /// With all that project the same stores.
     Taken,
-    /// It writes into tables that nobody else sees.
+    /// It writes into tables that nobody else sees, or holds the lock already.
     None,
 }
 
@@ -219,6 +220,26 @@ pub(crate) async fn lock(
     sqlx::query!("SELECT pg_advisory_xact_lock($1, k) FROM unnest($2::int4[]) AS k", family as i32, &keys)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Projects an event that the caller's transaction has written, in place of its projector: whoever sees the event
+/// sees its rows. The caller holds the lock of its family, and nothing else makes what the event makes: the conflict
+/// audit is not told.
+pub(crate) async fn project_own(
+    connection: &mut PgConnection,
+    store_id: Uuid,
+    event_id: &str,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "DELETE FROM outbox_entries WHERE store_id = $1 AND event_id = $2 AND target = 'projection' AND peer = ''",
+        store_id,
+        event_id
+    )
+    .execute(&mut *connection)
+    .await?;
+    let entries = closure::load_events(connection, &[(store_id, event_id.to_owned())]).await?;
+    project(connection, entries, Locks::None).await?;
     Ok(())
 }
 

@@ -30,14 +30,16 @@ struct Table {
     kept: &'static [&'static str],
     /// Columns that are put right and not told of: nobody sees them.
     inner: &'static [&'static str],
+    /// Of a table that has rows and columns of the node's own: the columns that come from events.
+    derived: &'static [&'static str],
 }
 
 const fn table(name: &'static str, key: &'static [&'static str]) -> Table {
-    Table { name, key, kept: &[], inner: &[] }
+    Table { name, key, kept: &[], inner: &[], derived: &[] }
 }
 
 /// Tables with rows that somebody sees.
-const TABLES: [Table; 12] = [
+const TABLES: [Table; 14] = [
     table("sales", &["id"]),
     table("sale_items", &["sale_id", "line_no"]),
     table("debts", &["id"]),
@@ -49,6 +51,12 @@ const TABLES: [Table; 12] = [
     table("stock_movements", &["id"]),
     table("warehouse_stock", &["product_id", "variant_id", "warehouse_id"]),
     table("open_conflicts", &["id"]),
+    Table {
+        kept: &["name", "settings", "created_at"],
+        derived: &["home_node", "default_warehouse_id", "declared_by"],
+        ..table("stores", &["store_id"])
+    },
+    table("fiscal_series", &["series_id"]),
     Table { kept: &["since", "attempts"], ..table("event_exceptions", &["event_id"]) },
 ];
 
@@ -57,17 +65,43 @@ impl Table {
     fn rows(&self, schema: &str) -> String {
         let array = |columns: &[&str]| format!("ARRAY[{}]::text[]", quoted(columns));
         let (key, kept, inner) = (self.key_text(), array(self.kept), array(self.inner));
-        // What has no result yet has none to be compared.
-        let settled = if self.name == "event_exceptions" {
+        let compared = if self.name == "event_exceptions" {
+            // What has no result yet has none to be compared.
             "AND NOT EXISTS (SELECT 1 FROM outbox_entries o WHERE o.store_id = t.store_id AND o.event_id = t.event_id
                  AND o.target = 'projection' AND o.status IN ('pending', 'dead'))"
+                .to_owned()
+        } else if self.derived.is_empty() {
+            String::new()
         } else {
-            ""
+            format!("AND num_nonnulls({}) > 0", self.derived.join(", "))
         };
         format!(
             "SELECT {key} AS key, to_jsonb(t) - {kept} - {inner} AS seen, to_jsonb(t) - {kept} AS whole
-             FROM {schema}.{} t WHERE t.store_id = $1 {settled}",
+             FROM {schema}.{} t WHERE t.store_id = $1 {compared}",
             self.name
+        )
+    }
+
+    /// Statements that put the shadow's rows in the place of those in `different`.
+    fn replace(&self, store_id: Uuid) -> String {
+        let (name, key) = (self.name, self.key_text());
+        let gone = format!("WHERE t.store_id = '{store_id}' AND {key} = d.key");
+        let new = format!(
+            "INSERT INTO public.{name} SELECT t.* FROM pg_temp.{name} t JOIN different d ON {key} = d.key"
+        );
+        if self.derived.is_empty() {
+            return format!("DELETE FROM public.{name} t USING different d {gone}; {new}");
+        }
+        let set = |value: &dyn Fn(&str) -> String| {
+            let columns: Vec<String> =
+                self.derived.iter().map(|column| format!("{column} = {}", value(column))).collect();
+            columns.join(", ")
+        };
+        let (none, shadow) = (set(&|_| "NULL".to_owned()), set(&|column| format!("EXCLUDED.{column}")));
+        format!(
+            "UPDATE public.{name} t SET {none} FROM different d {gone};
+             {new} ON CONFLICT ({}) DO UPDATE SET {shadow}",
+            self.key.join(", ")
         )
     }
 
@@ -246,7 +280,6 @@ impl Rebuild<'_> {
 
     /// Puts the shadow's rows in the place of those that differ.
     async fn swap(&mut self, table: &Table, rebuilt: &mut Rebuilt) -> Result<(), Error> {
-        let (name, key) = (table.name, table.key_text());
         let sql = format!(
             "CREATE TEMP TABLE different ON COMMIT DROP AS
              SELECT key, old.seen AS old, new.seen AS new
@@ -268,17 +301,11 @@ impl Rebuild<'_> {
         .fetch_all(&mut *self.connection)
         .await?;
         rebuilt.examples.extend(examples.into_iter().map(|(key, old, new)| Difference {
-            table: name,
+            table: table.name,
             key,
             what: what_differs(old.as_ref(), new.as_ref()),
         }));
-        self.execute(format!(
-            "DELETE FROM public.{name} t USING different d WHERE t.store_id = '{}' AND {key} = d.key;
-             INSERT INTO public.{name} SELECT t.* FROM pg_temp.{name} t JOIN different d ON {key} = d.key;
-             DROP TABLE different",
-            self.store_id
-        ))
-        .await
+        self.execute(format!("{}; DROP TABLE different", table.replace(self.store_id))).await
     }
 
     async fn execute(&mut self, sql: String) -> Result<(), Error> {

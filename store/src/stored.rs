@@ -2,9 +2,11 @@
 //!
 //! Never here: what the rows should be.
 
+mod declared;
 mod entities;
 mod linked;
 
+pub(crate) use declared::{series, stores};
 pub(crate) use linked::{debts, ledger, movements, payments, sales};
 
 use crate::Error;
@@ -42,6 +44,8 @@ pub(crate) async fn tables(connection: &mut PgConnection, store_id: Uuid) -> Res
         products: entities::products(connection, store_id).await?,
         customers: entities::customers(connection, store_id).await?,
         sessions: entities::sessions(connection, store_id).await?,
+        stores: stores(connection, &[store_id]).await?,
+        series: series(connection, store_id, None).await?,
         conflicts: entities::conflicts(connection, store_id).await?,
         exceptions,
     })

@@ -189,6 +189,10 @@ impl Store {
                          WHERE r.store_id = e.store_id AND r.event_id = e.event_id)
                      WHEN 'CashLedgerEntryCreated' THEN NOT EXISTS (SELECT 1 FROM cash_ledger_entries r
                          WHERE r.store_id = e.store_id AND r.event_id = e.event_id)
+                     WHEN 'StoreDeclared' THEN NOT EXISTS (SELECT 1 FROM stores r
+                         WHERE r.store_id = e.store_id AND r.declared_by = e.event_id)
+                     WHEN 'FiscalSeriesDeclared' THEN NOT EXISTS (SELECT 1 FROM fiscal_series r
+                         WHERE r.store_id = e.store_id AND r.declared_by = e.event_id)
                      WHEN 'StockReceived' THEN NOT EXISTS (SELECT 1 FROM stock_movements r
                          WHERE r.store_id = e.store_id AND r.event_id = e.event_id)
                      WHEN 'StockAdjusted' THEN NOT EXISTS (SELECT 1 FROM stock_movements r

@@ -1,9 +1,11 @@
 //! `velox store add|list`.
 
 use super::{Context, Outcome, output};
-use crate::clock::fresh_id;
+use crate::clock::{SystemClock, fresh_event_id, fresh_id};
 use clap::Subcommand;
 use uuid::Uuid;
+use velox_protocol::time::Clock as _;
+use velox_store::{Actor, NodeStamp};
 
 /// Arguments of `store`.
 #[derive(Debug, clap::Args)]
@@ -14,7 +16,7 @@ pub(crate) struct Store {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Register a shop, or give a known one a new name
+    /// Register a shop, or give a known one a new name; one that nobody has declared is at home here then
     Add {
         /// Its name
         name: String,
@@ -40,9 +42,9 @@ impl Store {
                 let name = name.trim();
                 anyhow::ensure!((1..=200).contains(&name.chars().count()), "a name has 1 to 200 characters");
                 let fresh = fresh_id();
-                let node_id = store.node_id(context.config.node_id.as_deref(), &fresh.to_string()).await?;
+                store.node_id(context.config.node_id.as_deref(), &fresh.to_string()).await?;
                 let id = id.unwrap_or_else(fresh_id);
-                vec![store.create_store(id, name, &node_id).await?.store]
+                vec![store.create_store(id, name, &stamp()).await?.store]
             }
             Command::List => store.stores().await?,
         };
@@ -60,5 +62,16 @@ impl Store {
         }
         println!("{table}");
         Ok(())
+    }
+}
+
+/// What the node's declaration says of this command.
+fn stamp() -> NodeStamp {
+    let now = SystemClock.now();
+    NodeStamp {
+        event_id: fresh_event_id(now),
+        now,
+        actor: Actor { user_id: "admin".to_owned(), role: "admin".to_owned() },
+        trace_parent: None,
     }
 }

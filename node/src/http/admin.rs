@@ -3,13 +3,15 @@
 use super::auth::{AdminOnly, new_device_token, token_hash};
 use super::body::read_json;
 use super::error::Problem;
+use super::trace::trace_parent;
 use crate::app::AppState;
-use crate::clock::fresh_id;
+use crate::clock::{fresh_event_id, fresh_id};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 use velox_protocol::event::{normal_id, uuid_of};
+use velox_store::{Actor, NodeStamp};
 
 /// Longest name of a store, in characters.
 const MAX_NAME_CHARS: usize = 200;
@@ -36,7 +38,8 @@ pub struct StoreQuery {
     store_id: Option<Uuid>,
 }
 
-/// `POST /admin/stores`: 201 for a new one, 200 for a known one, whose name is updated.
+/// `POST /admin/stores`: 201 for a new one, 200 for a known one, whose name is updated. One that nobody has declared is
+/// at home here from now on.
 ///
 /// # Errors
 /// 400, 401, 403, 503.
@@ -52,7 +55,14 @@ pub async fn create_store(
         return Err(Problem::bad_request("INVALID_NAME", "name must have 1 to 200 characters."));
     }
     let store_id = new.store_id.unwrap_or_else(fresh_id);
-    let created = state.store.create_store(store_id, name, &state.node_id).await?;
+    let now = state.clock.now();
+    let stamp = NodeStamp {
+        event_id: fresh_event_id(now),
+        now,
+        actor: Actor { user_id: "admin".to_owned(), role: "admin".to_owned() },
+        trace_parent: trace_parent(request.headers()),
+    };
+    let created = state.store.create_store(store_id, name, &stamp).await?;
     state.auth.devices().forget();
     let store = created.store;
     let answer = json!({ "store_id": store.store_id, "name": store.name, "home_node": store.home_node });

@@ -35,6 +35,9 @@ pub(crate) async fn number(pool: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
+/// How many events tills have brought: the node itself declares each store.
+pub(crate) const EVENTS: &str = "SELECT count(*) FROM events WHERE type <> 'StoreDeclared'";
+
 /// Whether an event is stored.
 pub(crate) async fn is_stored(pool: &PgPool, event_id: &str) -> bool {
     let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE event_id = $1)";

@@ -1,6 +1,6 @@
 //! Group commit: pushes that share a transaction share no fault; the bounds on what waits; clients that hang up.
 
-use crate::database::{Held, blocked_writers, is_stored, number, on_event, open_transactions};
+use crate::database::{EVENTS, Held, blocked_writers, is_stored, number, on_event, open_transactions};
 use crate::support::{Answer, Client, TestNode, Till, body, sale, wait};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ async fn a_hundred_pushes_at_once_share_a_few_commits() {
     }
     let commits = client.figure("velox_ingest_commits_total").await;
     assert!((2..=20).contains(&commits), "{commits} commits");
-    assert_eq!(number(&pool, "SELECT count(*) FROM events").await, 100);
+    assert_eq!(number(&pool, EVENTS).await, 100);
     client.projected().await;
     assert_eq!(number(&pool, "SELECT count(*) FROM sales").await, 100);
     pool.close().await;
@@ -80,7 +80,7 @@ async fn a_row_that_the_database_refuses_costs_its_own_push_alone() {
     let expected: Vec<u16> = (0..20).map(|push| if push == 11 { 503 } else { 200 }).collect();
     assert_eq!(statuses, expected);
     assert!(answers[11].headers.contains_key("retry-after"));
-    assert_eq!(number(&pool, "SELECT count(*) FROM events").await, 1_900);
+    assert_eq!(number(&pool, EVENTS).await, 1_900);
     for event in &pushes[11] {
         assert!(!is_stored(&pool, event["event_id"].as_str().expect("an id")).await);
     }
@@ -88,7 +88,7 @@ async fn a_row_that_the_database_refuses_costs_its_own_push_alone() {
 
     on_event(&pool, "").await;
     client.push(&till, &pushes[11]).await;
-    assert_eq!(number(&pool, "SELECT count(*) FROM events").await, 2_000);
+    assert_eq!(number(&pool, EVENTS).await, 2_000);
     pool.close().await;
     node.stop().await;
 }
@@ -154,7 +154,7 @@ async fn clients_that_hang_up_anywhere_in_a_push_leave_nothing_behind() {
         stream.write_all(&push[..cut]).await.expect("a node that reads");
     }
     wait("the room of all bodies", async || node.node.state.gate.available() == INGEST_BYTES).await;
-    assert_eq!(number(&pool, "SELECT count(*) FROM events").await, 0);
+    assert_eq!(number(&pool, EVENTS).await, 0);
     assert_eq!(open_transactions(&pool).await, 0);
     let answer = client.push(&till, &events).await;
     assert_eq!(answer["duplicates"], json!([]));

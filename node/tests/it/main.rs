@@ -10,6 +10,7 @@ mod effects;
 mod federation;
 mod gaps;
 mod groups;
+mod homes;
 mod inputs;
 mod isolation;
 mod kept;

@@ -101,8 +101,9 @@ async fn a_till_that_was_given_a_page_and_says_nothing_of_it_is_told_nothing_of_
     let now = now_ms();
     shop.price(&shop.a, 100, now, &json!({})).await;
     let beginning = "last_checkpoint=0&cursor_event_id=";
-    for query in [beginning, beginning, "cursor=", "cursor=&limit=1"] {
-        assert_eq!(shop.pull(&b, query).await.0.len(), 1, "{query}");
+    // A cursor has the store's declaration before it.
+    for (query, given) in [(beginning, 1), (beginning, 1), ("cursor=", 2), ("cursor=&limit=2", 2)] {
+        assert_eq!(shop.pull(&b, query).await.0.len(), given, "{query}");
         assert_eq!(shop.seen(&b).await, json!({}), "{query}");
     }
     let answer = shop.price(&b, 200, now - 60_000, &json!({})).await;
@@ -145,16 +146,24 @@ async fn page_by_page_a_till_is_told_of_what_it_has_acknowledged() {
     shop.pull(&v1, &at).await;
     assert_eq!(shop.seen(&v1).await, both);
     let mut cursor = String::new();
+    let mut page = async || {
+        let path = format!("/sync/pull?limit=1&cursor={cursor}");
+        let page = client.call("GET", &path, &native.token, None).await.json();
+        page["next_cursor"].as_str().expect("a cursor").clone_into(&mut cursor);
+        page["events"][0].clone()
+    };
+    // First of all the node's own: that it is the store's home.
+    let declared = page().await;
+    assert_eq!((&declared["type"], shop.seen(&native).await), (&json!("StoreDeclared"), json!({})));
+    let declared = &declared["vector_clock"];
     for expected in [
         json!({}),
         first,
         json!({ a: seqs[1], "CustomerCreated": seqs[0], "StockQuotaGranted": seqs[1] }),
         json!({ a: seqs[2], "CustomerCreated": seqs[2], "StockQuotaGranted": seqs[1] }),
     ] {
-        let path = format!("/sync/pull?limit=1&cursor={cursor}");
-        let page = client.call("GET", &path, &native.token, None).await.json();
-        page["next_cursor"].as_str().expect("a cursor").clone_into(&mut cursor);
-        assert_eq!(shop.seen(&native).await, expected);
+        page().await;
+        assert_eq!(shop.seen(&native).await, merged(&expected, declared));
     }
     shop.node.stop().await;
 }

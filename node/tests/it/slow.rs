@@ -1,5 +1,6 @@
 //! Clients that send slowly or never end, and much work in one push.
 
+use crate::database::{EVENTS, number};
 use crate::odd::{Object, envelope, quoted};
 use crate::support::{PATIENCE, TestNode, Till, id, sale};
 use crate::wire::push_texts;
@@ -89,9 +90,7 @@ async fn a_client_that_hangs_up_leaves_nothing_half_done() {
         drop(stream);
     }
     let pool = node.database.pool().await;
-    let stored = async || -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(&pool).await.expect("a count")
-    };
+    let stored = async || number(&pool, EVENTS).await;
     // Whether the last one came through is the network's affair: all of its events or none.
     let answer = push_texts(&node.client, &till, &event(1)).await;
     assert_eq!(answer.status, 200);

@@ -20,6 +20,8 @@ impl Tables {
         differences("product", &self.products, &other.products, &mut found);
         differences("customer", &self.customers, &other.customers, &mut found);
         differences("session", &self.sessions, &other.sessions, &mut found);
+        differences("store", &self.stores, &other.stores, &mut found);
+        differences("series", &self.series, &other.series, &mut found);
         differences("conflict", &self.conflicts, &other.conflicts, &mut found);
         differences("event", &self.exceptions, &other.exceptions, &mut found);
         found

@@ -1,6 +1,8 @@
 //! What a fold gives: the read tables (08) of one store, by id.
 
-use crate::standing::{DebtRow, LedgerRow, MovementRow, PaymentRow, SaleRow, StockKey};
+use crate::standing::{
+    DebtRow, DeclaredStore, LedgerRow, MovementRow, PaymentRow, SaleRow, SeriesRow, StockKey,
+};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
@@ -27,6 +29,10 @@ pub struct Tables {
     pub customers: BTreeMap<Uuid, CustomerRow>,
     /// `cash_sessions`
     pub sessions: BTreeMap<Uuid, SessionRow>,
+    /// What is declared in `stores`: the one store, if it is
+    pub stores: BTreeMap<Uuid, DeclaredStore>,
+    /// `fiscal_series`
+    pub series: BTreeMap<Uuid, SeriesRow>,
     /// `open_conflicts`
     pub conflicts: BTreeMap<Uuid, ConflictRow>,
     /// `event_exceptions`, by event id

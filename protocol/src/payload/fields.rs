@@ -7,6 +7,7 @@ use crate::json::Json;
 use crate::time;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive as _;
 use uuid::Uuid;
 
 /// Why a payload has no clear meaning; becomes the reason of its exception.
@@ -91,6 +92,15 @@ impl<'a> Fields<'a> {
 
     pub(super) fn required_decimal(&self, keys: &[&'static str], column: Column) -> Result<Decimal, Unclear> {
         self.decimal(keys, column)?.ok_or_else(|| self.unclear(keys[0], "is missing"))
+    }
+
+    /// A whole number, 0 or more.
+    pub(super) fn required_count(&self, key: &'static str) -> Result<i64, Unclear> {
+        let number = self.required_decimal(&[key], Column::Quantity)?;
+        let whole = Some(number).filter(|number| number.is_integer() && !number.is_sign_negative());
+        whole
+            .and_then(|number| number.to_i64())
+            .ok_or_else(|| self.unclear(key, "is no whole number from 0 on"))
     }
 
     /// `[plain, bs, usd]`, each with its aliases.

@@ -40,6 +40,10 @@ pub enum LinkKind {
     Customer = 15,
     /// An event of a cash session.
     Session = 16,
+    /// StoreDeclared bears the store.
+    StoreId = 17,
+    /// FiscalSeriesDeclared bears the series.
+    SeriesId = 18,
 }
 
 impl LinkKind {
@@ -56,6 +60,8 @@ impl LinkKind {
             LinkKind::Product => 7,
             LinkKind::Customer => 8,
             LinkKind::Session => 9,
+            LinkKind::StoreId => 10,
+            LinkKind::SeriesId => 11,
         }
     }
 
@@ -145,6 +151,8 @@ impl Payload {
             Payload::Session(writes) => add(LinkKind::Session, writes.entity_id),
             Payload::Product(writes) => add(LinkKind::Product, writes.entity_id),
             Payload::Customer(writes) => add(LinkKind::Customer, writes.entity_id),
+            Payload::Store(_) => add(LinkKind::StoreId, store_id),
+            Payload::Series(series) => add(LinkKind::SeriesId, series.series_id),
         }
         links
     }

@@ -2,8 +2,8 @@
 
 use super::fields::{Fields, Unclear};
 use super::{
-    Debt, FieldWrites, LedgerEntry, Money, Payload, Payment, Sale, SaleLine, Stock, StockKind, StockMove,
-    Void,
+    Debt, FieldWrites, LedgerEntry, Money, Payload, Payment, Sale, SaleLine, SeriesDeclaration, Stock,
+    StockKind, StockMove, StoreDeclaration, Void,
 };
 use crate::decimal::{self, Column};
 use crate::json::{Json, Member};
@@ -34,6 +34,8 @@ impl Payload {
             "ProductDeactivated" => Payload::Product(product_deactivated(fields)?),
             "PriceChanged" => Payload::Product(price_changed(fields)?),
             "CustomerCreated" | "CustomerUpdated" => Payload::Customer(customer(fields)?),
+            "StoreDeclared" => Payload::Store(store_declaration(fields)?),
+            "FiscalSeriesDeclared" => Payload::Series(Box::new(series_declaration(fields)?)),
             _ => return Err("the type is not projected".to_owned()),
         })
     }
@@ -186,6 +188,24 @@ fn ledger(f: Fields<'_>) -> Result<LedgerEntry, Unclear> {
         reason: f.text(&["reason"])?,
         sale_id: metadata.map(|m| m.uuid(&["sale_id"])).transpose()?.flatten(),
         sale_request_id: metadata.and_then(|m| m.id_text("sale_request_id")),
+    })
+}
+
+fn store_declaration(f: Fields<'_>) -> Result<StoreDeclaration, Unclear> {
+    Ok(StoreDeclaration {
+        home_node: f.text(&["home_node"])?.ok_or("home_node is missing")?,
+        default_warehouse_id: f.uuid(&["default_warehouse_id"])?,
+        name: f.text(&["name"])?,
+    })
+}
+
+fn series_declaration(f: Fields<'_>) -> Result<SeriesDeclaration, Unclear> {
+    Ok(SeriesDeclaration {
+        series_id: f.required_uuid(&["series_id"])?,
+        name: f.text(&["name"])?,
+        prefix: f.text(&["prefix"])?,
+        next_number: f.required_count("next_number")?,
+        owner_node: f.text(&["owner_node"])?,
     })
 }
 

@@ -2,7 +2,9 @@
 
 use super::Linked;
 use crate::decimal::Column;
-use crate::payload::{LedgerEntry, Money, Payment, Sale, SaleLine, StockMove};
+use crate::payload::{
+    LedgerEntry, Money, Payment, Sale, SaleLine, SeriesDeclaration, StockMove, StoreDeclaration,
+};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
@@ -21,6 +23,10 @@ pub struct Rows {
     pub ledger: BTreeMap<Uuid, LedgerRow>,
     /// `stock_movements`, whose sums are `warehouse_stock`
     pub movements: BTreeMap<Uuid, MovementRow>,
+    /// What is declared in `stores`: the store of the events, if it is
+    pub stores: BTreeMap<Uuid, DeclaredStore>,
+    /// `fiscal_series`
+    pub series: BTreeMap<Uuid, SeriesRow>,
     /// `event_exceptions`, by event id
     pub exceptions: BTreeMap<String, Exception>,
 }
@@ -181,6 +187,26 @@ pub struct LedgerRow {
     pub event_id: String,
 }
 
+/// What the standing declaration says of its store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the columns of `stores` that come from events")]
+pub struct DeclaredStore {
+    pub home_node: String,
+    pub default_warehouse_id: Option<Uuid>,
+    pub declared_by: String,
+}
+
+/// A declared fiscal series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the columns of `fiscal_series`")]
+pub struct SeriesRow {
+    pub name: Option<String>,
+    pub prefix: Option<String>,
+    pub next_number: i64,
+    pub owner_node: Option<String>,
+    pub declared_by: String,
+}
+
 /// What a stock figure is kept for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StockKey {
@@ -294,6 +320,28 @@ impl LedgerRow {
             reason: entry.reason.clone(),
             created_at: entry.sold_at.unwrap_or(event.key.created_at),
             event_id: event.key.event_id.clone(),
+        }
+    }
+}
+
+impl DeclaredStore {
+    pub(crate) fn new(event: &Linked, store: &StoreDeclaration) -> Self {
+        DeclaredStore {
+            home_node: store.home_node.clone(),
+            default_warehouse_id: store.default_warehouse_id,
+            declared_by: event.key.event_id.clone(),
+        }
+    }
+}
+
+impl SeriesRow {
+    pub(crate) fn new(event: &Linked, series: &SeriesDeclaration) -> Self {
+        SeriesRow {
+            name: series.name.clone(),
+            prefix: series.prefix.clone(),
+            next_number: series.next_number,
+            owner_node: series.owner_node.clone(),
+            declared_by: event.key.event_id.clone(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::id;
 use crate::fold::{ConflictRow, CustomerRow, Mark, ProductRow, SessionRow, Tables};
-use crate::standing::StockKey;
+use crate::standing::{DeclaredStore, SeriesRow, StockKey};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use std::collections::{BTreeMap, HashMap};
@@ -44,8 +44,8 @@ impl Names {
 
 /// The rows of a store as sorted lines; `text`: where its names are found.
 ///
-/// Of sales, debts, payments, entries and movements a line says what stands by which event. Products, customers and
-/// sessions show all columns that are set, times in milliseconds, products and customers first `created..updated`.
+/// Of sales, debts, payments, entries and movements a line says what stands by which event. All others show all
+/// columns that are set, times in milliseconds, products and customers first `created..updated`.
 pub fn lines(store_id: Uuid, tables: &Tables, text: &str) -> Vec<String> {
     let names = Names::of(store_id, text);
     let mut lines = sales_and_stock(tables, &names);
@@ -56,6 +56,8 @@ pub fn lines(store_id: Uuid, tables: &Tables, text: &str) -> Vec<String> {
     lines.extend(tables.products.iter().map(|(id, row)| product(names.get(*id), row)));
     lines.extend(tables.customers.iter().map(|(id, row)| customer(names.get(*id), row)));
     lines.extend(tables.sessions.iter().map(|(id, row)| session(names.get(*id), row)));
+    lines.extend(tables.stores.values().map(|row| store(&names, row)));
+    lines.extend(tables.series.iter().map(|(id, row)| series(names.get(*id), row)));
     lines.extend(tables.conflicts.values().map(|row| conflict(names.get(row.entity_id), row)));
     for (event, mark) in &tables.exceptions {
         lines.push(match mark {
@@ -186,6 +188,25 @@ fn session(name: &str, row: &SessionRow) -> String {
         ("closed_event_id", row.closed_event_id.clone()),
     ]);
     format!("session {name}{columns}")
+}
+
+/// `store by a home_node=north default_warehouse_id=W1`
+fn store(names: &Names, row: &DeclaredStore) -> String {
+    let columns = columns([
+        ("home_node", Some(row.home_node.clone())),
+        ("default_warehouse_id", row.default_warehouse_id.map(|id| names.get(id).to_owned())),
+    ]);
+    format!("store by {}{columns}", row.declared_by)
+}
+
+fn series(name: &str, row: &SeriesRow) -> String {
+    let columns = columns([
+        ("name", row.name.clone()),
+        ("prefix", row.prefix.clone()),
+        ("next_number", Some(row.next_number.to_string())),
+        ("owner_node", row.owner_node.clone()),
+    ]);
+    format!("series {name} by {}{columns}", row.declared_by)
 }
 
 /// `conflict P1 price winner b: a price_usd=1 | b price_usd=2`

@@ -63,6 +63,8 @@ impl Met {
             Payload::Session(writes) => ("cash_session", writes.entity_id),
             Payload::Product(writes) => ("product", writes.entity_id),
             Payload::Customer(writes) => ("customer", writes.entity_id),
+            Payload::Store(_) => ("store", store_id),
+            Payload::Series(series) => ("fiscal_series", series.series_id),
         };
         let loser = &event.key.event_id;
         Met {

@@ -35,6 +35,8 @@ fn space(kind: i16) -> Option<u8> {
         K::Product,
         K::Customer,
         K::Session,
+        K::StoreId,
+        K::SeriesId,
     ]
     .into_iter()
     .find(|known| *known as i16 == kind)

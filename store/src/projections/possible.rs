@@ -18,6 +18,8 @@ pub(super) struct Possible {
     ledger: BTreeSet<Uuid>,
     movements: BTreeSet<Uuid>,
     keys: BTreeSet<StockKey>,
+    stores: BTreeSet<Uuid>,
+    series: BTreeSet<Uuid>,
     events: BTreeSet<String>,
 }
 
@@ -59,6 +61,8 @@ impl Possible {
                     self.keys.insert(moved.key(store_id));
                 }
             }
+            Payload::Store(_) => self.stores.extend([store_id]),
+            Payload::Series(series) => self.series.extend([series.series_id]),
             Payload::Session(_) | Payload::Product(_) | Payload::Customer(_) => {}
         }
     }
@@ -84,6 +88,8 @@ impl Possible {
             payments: stored::payments(connection, store_id, Some(&ids(&self.payments))).await?,
             ledger: stored::ledger(connection, store_id, Some(&ids(&self.ledger))).await?,
             movements: stored::movements(connection, store_id, Some(&ids(&self.movements))).await?,
+            stores: stored::stores(connection, &ids(&self.stores)).await?,
+            series: stored::series(connection, store_id, Some(&ids(&self.series))).await?,
             exceptions: exceptions.into_iter().map(|(event, mark)| (event, exception(mark))).collect(),
         })
     }

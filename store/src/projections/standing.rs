@@ -1,4 +1,4 @@
-//! Sales, debts, payments, ledger entries and stock movements: resolve the connected set before and after the
+//! Sales, debts, payments, ledger entries, stock movements, declarations: resolve the connected set before and after the
 //! batch, write the difference. The common sale, met once, has nothing before it.
 //!
 //! What stands before is computed from the events, unless an event is projected again or in another form: then it
@@ -9,7 +9,7 @@ use super::closure::{self, Closure};
 use super::diff::Changes;
 use super::exceptions::{self, Noted};
 use super::possible::Possible;
-use super::{stock, write};
+use super::{declared, stock, write};
 use crate::Error;
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, HashSet};
@@ -92,6 +92,7 @@ async fn apply(
 ) -> Result<(), Error> {
     let (mut sales, mut debts, mut payments) = (Changes::none(), Changes::none(), Changes::none());
     let (mut ledger, mut movements, mut marks) = (Changes::none(), Changes::none(), Changes::none());
+    let (mut stores, mut series) = (Changes::none(), Changes::none());
     for (store, after) in after {
         let before = &before[store];
         sales.add(*store, &before.sales, &after.sales);
@@ -99,6 +100,8 @@ async fn apply(
         payments.add(*store, &before.payments, &after.payments);
         ledger.add(*store, &before.ledger, &after.ledger);
         movements.add(*store, &before.movements, &after.movements);
+        stores.add(*store, &before.stores, &after.stores);
+        series.add(*store, &before.series, &after.series);
         marks.add(*store, &before.exceptions, &after.exceptions);
     }
     // A sale that was lost may have left lines behind.
@@ -113,6 +116,8 @@ async fn apply(
     write::payments(connection, &payments).await?;
     write::ledger(connection, &ledger).await?;
     stock::movements(connection, before, &movements).await?;
+    declared::stores(connection, &stores).await?;
+    declared::series(connection, &series).await?;
     let noted: Vec<Noted> =
         marks.written.iter().map(|(store, event, exception)| Noted::of(*store, event, exception)).collect();
     exceptions::note(connection, &noted).await?;

@@ -14,7 +14,7 @@ impl Reader {
     /// A registered till `r` that has pulled nothing yet.
     async fn new() -> Self {
         let shop = Shop::open().await;
-        shop.store.create_store(shop.id, "Shop", "node").await.expect("a store");
+        shop.register("Shop", 1).await;
         shop.store.register_device(shop.id, "r").await.expect("a registration");
         let page = PullRequest {
             store_id: shop.id,
@@ -192,8 +192,8 @@ async fn of_two_acknowledgements_at_once_the_later_one_stands_with_all_clocks() 
             places.push(reader.pull().await);
         }
         let note = async |store: &velox_store::Store, position: &PullPosition| {
-            let given =
-                Acknowledgement { store_id: reader.shop.id, device_id: "r", position, without_types: &[] };
+            let without_types = &reader.page.without_types;
+            let given = Acknowledgement { store_id: reader.shop.id, device_id: "r", position, without_types };
             store.acknowledge(given).await.expect("an acknowledgement");
         };
         tokio::join!(note(&pod, &places[1]), note(&reader.shop.store, &places[0]), note(&pod, &places[0]));

@@ -17,7 +17,7 @@ use velox_store::{IngestOutcome, RetryPolicy, Store};
 const MORTAL: RetryPolicy = RetryPolicy { max_retries: 1, base: Duration::ZERO };
 
 /// A table, and by which events a row of it (`r`) comes back.
-const LOSSES: [(&str, &str); 12] = [
+const LOSSES: [(&str, &str); 14] = [
     ("sales", "SELECT r.event_id"),
     ("sale_items", "SELECT s.event_id FROM sales s WHERE s.store_id = r.store_id AND s.id = r.sale_id"),
     (
@@ -39,6 +39,8 @@ const LOSSES: [(&str, &str); 12] = [
         "SELECT l.event_id FROM links l WHERE l.store_id = r.store_id AND l.id = r.id AND l.kind = 16 LIMIT 1",
     ),
     ("open_conflicts", "SELECT r.winner_event_id"),
+    ("stores", "SELECT r.declared_by"),
+    ("fiscal_series", "SELECT r.declared_by"),
     ("event_exceptions", "SELECT r.event_id"),
 ];
 

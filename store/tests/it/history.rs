@@ -76,6 +76,8 @@ impl Teller {
             2 => r"receive (K[12]|-)( at=W1)? P[12]x[1-3]( P[12]x[1-3]){0,2}",
             1 => r"receive K1 P[12]x[1-3]( P[12]x[1-3]){1,2}",
             1 => r"(adjust|delta) (K[12]|-) P[12]x-?[1-3]",
+            1 => r"declare - home_node=(north|south)( at=W1)?",
+            2 => r"series F[12] next_number=[1-3]( prefix=[AB])?( owner_node=south)?",
         ];
         let fields = prop_oneof![
             5 => r"(ProductCreated|ProductUpdated) P[12]( name=(a|b|null))?( price_usd=[1-3])?( colour=(red|null))?( patch\.name=[cd])?( is_active=(true|false))?",
@@ -93,7 +95,8 @@ impl Teller {
             linked: linked.boxed(),
             fields: fields.boxed(),
             prices: r"PriceChanged P[12] price_usd=([1-3]|null)( price_bs=[1-3])?".boxed(),
-            unread: "(sale !none|sale S1 Pxmany|debt D1|Unheard P1|ProductUpdated P1 version=2)".boxed(),
+            unread: "(sale !none|sale S1 Pxmany|declare -|debt D1|Unheard P1|ProductUpdated P1 version=2)"
+                .boxed(),
         }
     }
 

@@ -14,6 +14,7 @@ mod fences;
 mod grants;
 mod histories;
 mod history;
+mod homes;
 mod ingest;
 mod leases;
 mod notifications;

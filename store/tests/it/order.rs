@@ -41,7 +41,7 @@ const EMPTY: &str = "
     SET LOCAL session_replication_role = replica;
     TRUNCATE events, event_variants, event_exceptions, outbox_entries, links, sales, sale_items, debts, debt_payments,
         products, customers, cash_sessions, cash_ledger_entries, warehouse_stock, stock_movements, open_conflicts,
-        conflict_audit_log;
+        conflict_audit_log, stores, devices, fiscal_series;
     COMMIT";
 
 /// The same events twice: in order and at once in one database, anyhow in the other.

@@ -19,12 +19,16 @@ pub(crate) const ALL: &[&str] = &[
     "standing payment",
     "standing entry",
     "standing movement",
+    "standing store",
+    "standing series",
     "absorbed sale",
     "absorbed void",
     "absorbed debt",
     "absorbed payment",
     "absorbed entry",
     "absorbed movement",
+    "absorbed store",
+    "absorbed series",
     "waiting void",
     "waiting payment",
     "derived debt pending",
@@ -139,7 +143,7 @@ impl Reader<'_> {
     }
 
     fn events(&mut self) {
-        let kinds = ["sale", "void", "debt", "payment", "entry", "movement"];
+        let kinds = ["sale", "void", "debt", "payment", "entry", "movement", "store", "series"];
         let marked: Vec<(usize, &str)> = self
             .effective
             .values()
@@ -151,6 +155,8 @@ impl Reader<'_> {
                     Payload::Payment(_) => 3,
                     Payload::Ledger(_) => 4,
                     Payload::Stock(_) => 5,
+                    Payload::Store(_) => 6,
+                    Payload::Series(_) => 7,
                     _ => return None,
                 };
                 Some((

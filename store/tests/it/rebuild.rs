@@ -109,6 +109,23 @@ const SPOILT: &[(&str, &str, &str, &str)] = &[
     ("open_conflicts", "UPDATE open_conflicts SET versions = '[]' WHERE {store}", "{conflict}", "versions"),
     ("open_conflicts", "DELETE FROM open_conflicts WHERE {store}", "{conflict}", "missing"),
     ("open_conflicts", "UPDATE open_conflicts SET id = '{P3}' WHERE {store}", "{P3}", "superfluous"),
+    ("stores", "UPDATE stores SET home_node = 'south' WHERE {store}", "{store_id}", "home_node"),
+    (
+        "stores",
+        "UPDATE stores SET declared_by = 'm', default_warehouse_id = '{P1}' WHERE {store}",
+        "{store_id}",
+        "declared_by, default_warehouse_id",
+    ),
+    (
+        "stores",
+        "UPDATE stores SET home_node = NULL, declared_by = NULL WHERE {store}",
+        "{store_id}",
+        "missing",
+    ),
+    ("stores", "DELETE FROM stores WHERE {store}", "{store_id}", "missing"),
+    ("fiscal_series", "UPDATE fiscal_series SET next_number = 8 WHERE {store}", "{F1}", "next_number"),
+    ("fiscal_series", "DELETE FROM fiscal_series WHERE {store}", "{F1}", "missing"),
+    ("fiscal_series", "UPDATE fiscal_series SET series_id = '{P3}' WHERE {store}", "{P3}", "superfluous"),
     (
         "event_exceptions",
         "UPDATE event_exceptions SET reason = 'd' WHERE {store} AND event_id = 'w'",
@@ -179,8 +196,34 @@ async fn every_kind_of_spoiled_row_is_named_and_mended() {
         assert_eq!(rebuild(&shop, store).await.differences, 0, "after {sql}: mended");
     }
     let tables: BTreeSet<&str> = SPOILT.iter().map(|(table, ..)| *table).collect();
-    assert_eq!(tables.len(), 12, "all read tables that somebody sees");
+    assert_eq!(tables.len(), 14, "all read tables that somebody sees");
     assert_eq!(shop.value::<String>(since).await, noted, "what is all right is left alone");
+}
+
+#[tokio::test]
+async fn what_a_store_has_of_its_own_stays_where_its_home_is_mended() {
+    let shop = Shop::open().await;
+    shop.tell("a@1 sale S1 usd=1").await;
+    shop.project().await;
+    shop.run(&format!(
+        "INSERT INTO stores (store_id, name, settings, created_at, home_node)
+         VALUES ('{0}', 'Bodega', '{{\"a\":1}}', to_timestamp(7), 'guessed');
+         INSERT INTO devices (store_id, device_id) VALUES ('{0}', 'till')",
+        shop.id
+    ))
+    .await;
+    let row =
+        "SELECT concat_ws(' ', home_node, name, settings, extract(epoch FROM created_at)::int) FROM stores";
+    let rebuilt = rebuild(&shop, shop.id).await;
+    let told: Vec<_> = rebuilt.examples.iter().map(|row| (row.table, row.what.as_str())).collect();
+    assert_eq!(told, [("stores", "superfluous")], "no event has said so");
+    assert_eq!(shop.value::<String>(row).await, "Bodega {\"a\":1} 7");
+    shop.tell("n@5 declare - home_node=north name=Otra").await;
+    shop.project().await;
+    shop.run("UPDATE stores SET home_node = 'south'").await;
+    assert_eq!(rebuild(&shop, shop.id).await.differences, 1);
+    assert_eq!(shop.value::<String>(row).await, "north Bodega {\"a\":1} 7");
+    assert_eq!(rebuild(&shop, shop.id).await.differences, 0);
 }
 
 #[tokio::test]

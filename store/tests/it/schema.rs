@@ -58,7 +58,8 @@ const CONTRACT: &str = "
     warehouse_stock: store_id uuid, product_id uuid, variant_id uuid, warehouse_id uuid, stock numeric(24,3)
     leases: name text, holder text, token bigint, expires_at timestamptz(3)
     stock_movements: store_id uuid, id uuid, product_id uuid, variant_id uuid, warehouse_id uuid, kind text,
-        qty_delta numeric(18,3), event_id text, sale_id uuid, created_at timestamptz(3)";
+        qty_delta numeric(18,3), event_id text, sale_id uuid, created_at timestamptz(3)
+    fiscal_series: store_id uuid, series_id uuid, name text, prefix text, next_number bigint, owner_node text";
 
 /// Everything about the schema that a query could notice, a line each.
 const SCHEMA: &str = r#"
@@ -143,7 +144,7 @@ async fn migrations_apply_once_whoever_applies_them_and_how_often() {
     let applied: i64 = sqlx::query_scalar(applied).fetch_one(&database.pool().await).await.expect("a count");
     assert_eq!(applied, MIGRATOR.iter().count() as i64);
     // The connections that were opened before and those that come work.
-    pods[0].create_store(uuid::Uuid::nil(), "Shop", "node").await.expect("a store");
+    pods[0].node_id(None, "node").await.expect("a node");
 }
 
 #[tokio::test]

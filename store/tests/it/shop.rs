@@ -1,6 +1,7 @@
 //! A shop with a database of its own: tells histories, projects them, and checks the rows against the model.
 
 use crate::story::{self, Told};
+use chrono::DateTime;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use std::cell::RefCell;
@@ -9,7 +10,9 @@ use uuid::Uuid;
 use velox_protocol::catalogue::Entity;
 use velox_protocol::fold::{Fold, Tables};
 use velox_store::testing::TestDatabase;
-use velox_store::{BatchReport, IngestOutcome, MIGRATOR, NewEvent, NewPush, Store};
+use velox_store::{
+    Actor, BatchReport, CreatedStore, IngestOutcome, MIGRATOR, NewEvent, NewPush, NodeStamp, Store,
+};
 
 /// Connections of a handle: 3 and 4 for ingest and projection, the rest for all else.
 pub(crate) const CONNECTIONS: u32 = 12;
@@ -38,6 +41,18 @@ impl Shop {
             told: RefCell::default(),
             text: RefCell::default(),
         }
+    }
+
+    /// Registers the shop; the node is called `node` if it has no name yet.
+    pub(crate) async fn register(&self, name: &str, ms: i64) -> CreatedStore {
+        self.store.node_id(None, "node").await.expect("a node");
+        let stamp = NodeStamp {
+            event_id: Uuid::from_u128(rand::random()),
+            now: DateTime::from_timestamp_millis(ms).expect("a time"),
+            actor: Actor { user_id: "admin".to_owned(), role: "admin".to_owned() },
+            trace_parent: None,
+        };
+        self.store.create_store(self.id, name, &stamp).await.expect("a store")
     }
 
     /// Another pod on the same database.

@@ -22,19 +22,6 @@ async fn a_database_belongs_to_one_node() {
 }
 
 #[tokio::test]
-async fn a_store_is_made_once_and_renamed_after() {
-    let shop = Shop::open().await;
-    assert!(!shop.store.store_exists(shop.id).await.expect("an answer"));
-    let made = shop.store.create_store(shop.id, "Shop", "node").await.expect("a store");
-    assert!(made.created);
-    let renamed = shop.store.create_store(shop.id, "Tienda", "elsewhere").await.expect("a store");
-    assert!(!renamed.created);
-    assert_eq!((renamed.store.name.as_str(), renamed.store.home_node.as_deref()), ("Tienda", Some("node")));
-    assert_eq!(shop.store.stores().await.expect("stores"), [renamed.store]);
-    assert!(shop.store.store_exists(shop.id).await.expect("an answer"));
-}
-
-#[tokio::test]
 async fn a_device_has_one_token_at_a_time() {
     let shop = Shop::open().await;
     let by = async |hash: &[u8; 32]| shop.store.device_by_token(hash).await.expect("an answer");
@@ -42,7 +29,7 @@ async fn a_device_has_one_token_at_a_time() {
         !shop.store.set_device_token(shop.id, "till", &[1; 32]).await.expect("an answer"),
         "unknown store"
     );
-    shop.store.create_store(shop.id, "Shop", "node").await.expect("a store");
+    shop.register("Shop", 1).await;
     assert!(shop.store.set_device_token(shop.id, "till", &[1; 32]).await.expect("an answer"));
     let till = Some((shop.id, "till".to_owned()));
     assert_eq!(by(&[1; 32]).await, till);
@@ -63,7 +50,7 @@ async fn a_device_has_one_token_at_a_time() {
 #[tokio::test]
 async fn a_device_is_listed_with_when_it_was_last_heard() {
     let shop = Shop::open().await;
-    shop.store.create_store(shop.id, "Shop", "node").await.expect("a store");
+    shop.register("Shop", 1).await;
     for device in ["b", "a"] {
         shop.store.register_device(shop.id, device).await.expect("a registration");
     }
@@ -78,7 +65,7 @@ async fn a_device_is_listed_with_when_it_was_last_heard() {
 #[tokio::test]
 async fn a_device_position_is_remembered() {
     let shop = Shop::open().await;
-    shop.store.create_store(shop.id, "Shop", "node").await.expect("a store");
+    shop.register("Shop", 1).await;
     shop.store.register_device(shop.id, "till").await.expect("a registration");
     let position =
         async |device: &str| shop.store.pull_positions(shop.id, device).await.expect("an answer").delivered;

@@ -23,6 +23,10 @@ pub(crate) const DAY: &str = "a@1 sale S1 fiao=C1 usd=10 P1x2
                    g@1/x ProductCreated P1 name=Tea price_usd=1 seq=1
                    h@2/y PriceChanged P1 price_usd=2 seq=1
                    c@3 CustomerCreated C1 name=Ana
+                   n@5 declare - home_node=north
+                   m@6 declare - home_node=south at=W1
+                   s@5 series F1 prefix=A next_number=7
+                   t@6 series F1 prefix=B next_number=1
                    o@1 open X1
                    y@9 close X1";
 
@@ -96,6 +100,13 @@ const SPOILT: &[(&str, &str, &str, &str)] = &[
     ("DELETE FROM open_conflicts WHERE {store}", MODEL, "", "conflict {P1}"),
     ("UPDATE open_conflicts SET winner_event_id = 'g' WHERE {store}", MODEL, "", "conflict "),
     ("UPDATE open_conflicts SET versions = '[]' WHERE {store}", MODEL, "", "conflict "),
+    ("DELETE FROM stores WHERE {store}", MISSING, "n", "store "),
+    ("UPDATE stores SET declared_by = 'm' WHERE {store}", MISSING, "n", "store "),
+    ("UPDATE stores SET home_node = 'south' WHERE {store}", MODEL, "", "store "),
+    ("UPDATE stores SET default_warehouse_id = store_id WHERE {store}", MODEL, "", "store "),
+    ("DELETE FROM fiscal_series WHERE {store}", MISSING, "s", "series {F1}"),
+    ("UPDATE fiscal_series SET next_number = 8 WHERE {store}", MODEL, "", "series {F1}"),
+    ("UPDATE fiscal_series SET owner_node = 'south' WHERE {store}", MODEL, "", "series {F1}"),
     ("UPDATE event_exceptions SET reason = 'd' WHERE {store} AND event_id = 'w'", MODEL, "", "event w"),
     ("DELETE FROM event_exceptions WHERE {store} AND event_id = 'q'", MODEL, "", "event q"),
     ("DELETE FROM event_exceptions WHERE {store} AND event_id = 'u'", MODEL, "", "event u"),
@@ -112,7 +123,7 @@ fn said(finding: &Finding) -> String {
 
 /// With the ids that the names in braces stand for.
 pub(crate) fn named(text: &str, store: Uuid) -> String {
-    ["S1", "S2", "P1", "P2", "P3", "D1", "M1", "M2", "L1", "K1", "K2", "C1", "X1"]
+    ["S1", "S2", "P1", "P2", "P3", "D1", "M1", "M2", "L1", "K1", "K2", "C1", "X1", "F1"]
         .iter()
         .fold(text.to_owned(), |text, name| text.replace(&format!("{{{name}}}"), &id(store, name)))
 }

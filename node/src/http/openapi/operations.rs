@@ -28,13 +28,14 @@ struct RegisteredStore {
     store_id: Uuid,
     /// For people.
     name: String,
-    /// The node that grants its escrow.
+    /// The node that grants its escrow: that of its standing StoreDeclared. Null: nobody has declared it.
     home_node: Option<String>,
     /// When it was registered here; only in the list.
     created_at: Option<DateTime<Utc>>,
 }
 
-/// Registers a store, or gives a known one its new name.
+/// Registers a store, or gives a known one its new name. Of a store that nobody has declared this node becomes the home,
+/// by an event StoreDeclared.
 #[utoipa::path(
     post, path = "/admin/stores", tag = "admin", request_body = NewStore,
     responses(

@@ -9,7 +9,7 @@ use actix_web::{
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use velox_protocol::time::Clock;
-use velox_store::{MIGRATOR, testing::TestDatabase};
+use velox_store::{Actor, MIGRATOR, NodeStamp, testing::TestDatabase};
 
 use super::*;
 use crate::{
@@ -49,8 +49,15 @@ impl Reads {
     async fn start() -> Self {
         let database = TestDatabase::create(&MIGRATOR).await;
         let store = Store::new(database.options(), 8);
+        store.node_id(None, "node-a").await.unwrap();
         for store_id in [OWN, OTHER] {
-            store.create_store(store_id, "Shop", "node-a").await.unwrap();
+            let stamp = NodeStamp {
+                event_id: store_id,
+                now: Fixed.now(),
+                actor: Actor { user_id: "admin".to_owned(), role: "admin".to_owned() },
+                trace_parent: None,
+            };
+            store.create_store(store_id, "Shop", &stamp).await.unwrap();
         }
         store.set_device_token(OWN, "till-1", &token_hash(TOKEN)).await.unwrap();
         let credentials = Credentials { admin_key: Some(Secret::new(ADMIN)), ..Default::default() };
