@@ -1,203 +1,259 @@
-//! A `velox serve` of our own: a child process on a free loopback port, with a data directory that goes with it.
+//! Clusters: nodes as `velox serve` processes, each the peer of the others through links that fail on demand.
 //!
-//! Never here: what is asked of it, beyond stores and devices.
+//! Of two nodes each has a [`Link`] of its own to the other, so one direction can fail alone. A node may have
+//! several pods: processes that share its database. Ports are known before anything starts, and a pod that is
+//! started again has its old one.
+//!
+//! Everything ends with its value: processes are killed, embedded PostgreSQL servers too, directories are removed.
+//!
+//! Never here: what is asked of a cluster in a scenario, or the verdict on it.
 
-use std::fs::{File, Permissions};
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
+mod caller;
+mod pod;
+mod process;
+mod redis;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::Deserialize;
-use tempfile::TempDir;
-use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
-use uuid::Uuid;
+use serde_json::json;
+use tokio::time::sleep;
 
-use crate::http::{self, Connection};
+pub use caller::{Caller, Pushed, Reply};
+pub use pod::{Launch, Memory, Pod};
+pub use redis::Redis;
+
+use crate::faulty_network::Link;
 use crate::measure;
 
-/// A first start makes a PostgreSQL cluster.
-const READY_LIMIT: Duration = Duration::from_secs(60);
-/// A node drains for 20 s at most; its PostgreSQL gets the rest.
-const STOP_LIMIT: Duration = Duration::from_secs(40);
-const POLL: Duration = Duration::from_millis(50);
-/// Lines of the node's log that an error shows.
-const LOG_TAIL: usize = 20;
+/// How long is waited for a condition: on a busy machine everything is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two looks.
+const POLL: Duration = Duration::from_millis(20);
 
-/// A running node.
+/// A node to start.
+#[derive(Debug, Clone)]
+pub struct NodeSpec {
+    name: String,
+    database: Option<String>,
+    pods: usize,
+    variables: Vec<(String, String)>,
+}
+
+/// Nodes that run, or could again.
 #[derive(Debug)]
-pub(crate) struct Node {
-    child: Child,
-    address: SocketAddr,
-    admin_key: String,
-    dir: TempDir,
+pub struct Cluster {
+    nodes: BTreeMap<String, Vec<Pod>>,
+    /// By who asks and who answers.
+    links: BTreeMap<(String, String), Link>,
 }
 
-/// Bytes of memory of the node's process, without its PostgreSQL.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Memory {
-    pub(crate) now: u64,
-    pub(crate) peak: u64,
-}
-
-impl Node {
-    /// Starts `velox serve` and waits until it is ready. Without a URL it runs its embedded PostgreSQL.
-    pub(crate) async fn start(velox: &Path, admin_key: String, database_url: Option<&str>) -> Result<Self> {
-        // Started by root, PostgreSQL runs as somebody else, who has to pass through here.
-        let dir = tempfile::Builder::new()
-            .prefix("velox-chaos.")
-            .permissions(Permissions::from_mode(0o711))
-            .tempdir()?;
-        let address = free_address()?;
-        let log = File::create(dir.path().join("node.log"))?;
-        let mut command = Command::new(velox);
-        command.arg("serve").current_dir(dir.path()).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // What the caller's shell configures is another node's: its database, its peers.
-        for key in
-            ["VELOX_DATABASE_URL", "VELOX_REDIS_URL", "VELOX_PEERS", "VELOX_NODE_ID", "VELOX_JWT_SECRET"]
-        {
-            command.env_remove(key);
-        }
-        command.env("VELOX_LISTEN", address.to_string());
-        command.env("VELOX_DATA_DIR", dir.path().join("data"));
-        command.env("VELOX_ADMIN_KEY", &admin_key);
-        command.env("VELOX_RATE_LIMIT_RPS", "1000000").env("VELOX_RATE_LIMIT_BURST", "1000000");
-        command.env("VELOX_LOG", "warn");
-        if let Some(url) = database_url {
-            command.env("VELOX_DATABASE_URL", url);
-        }
-        let child = command.spawn().with_context(|| velox.display().to_string())?;
-        let mut node = Node { child, address, admin_key, dir };
-        if let Err(error) = node.wait_until_ready().await {
-            // Not by drop: a killed node leaves its PostgreSQL behind.
-            return match node.stop().await {
-                Ok(()) => Err(error),
-                Err(stopping) => Err(error.context(stopping)),
-            };
-        }
-        Ok(node)
+impl NodeSpec {
+    /// A node of one pod with an embedded PostgreSQL, known to its peers by this name.
+    pub fn new(name: &str) -> Self {
+        NodeSpec { name: name.to_owned(), database: None, pods: 1, variables: Vec::new() }
     }
 
-    async fn wait_until_ready(&mut self) -> Result<()> {
-        let started = measure::now();
-        let request = http::request("GET", "/readyz", &self.admin_key, "");
-        let mut last = String::new();
-        while started.elapsed() < READY_LIMIT {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the node ended with {status}\n{}", self.log_tail());
-            }
-            match Connection::open(self.address).await {
-                Ok(mut connection) => match connection.send(&request).await {
-                    Ok(answer) if answer.status == 200 => return Ok(()),
-                    Ok(answer) => last = format!("{}: {}", answer.status, answer.text()),
-                    Err(error) => last = error.to_string(),
-                },
-                Err(error) => last = error.to_string(),
-            }
-            sleep(POLL).await;
-        }
-        bail!("the node is not ready after {} s ({last})\n{}", READY_LIMIT.as_secs(), self.log_tail())
+    /// Over this database, which is the caller's to remove.
+    #[must_use]
+    pub fn database(mut self, url: &str) -> Self {
+        self.database = Some(url.to_owned());
+        self
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    /// With so many pods, over a given database.
+    #[must_use]
+    pub fn pods(mut self, pods: usize) -> Self {
+        self.pods = pods;
+        self
     }
 
-    pub(crate) fn data_dir(&self) -> PathBuf {
-        self.dir.path().join("data")
-    }
-
-    /// The end of what the node wrote.
-    pub(crate) fn log_tail(&self) -> String {
-        let log = std::fs::read(self.dir.path().join("node.log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
-    }
-
-    pub(crate) async fn add_store(&self, store_id: Uuid, name: &str) -> Result<()> {
-        let body = serde_json::json!({ "store_id": store_id, "name": name });
-        self.admin("/admin/stores", &body).await.map(|_: serde_json::Value| ())
-    }
-
-    /// Registers a device and returns its token.
-    pub(crate) async fn add_device(&self, store_id: Uuid, device_id: Uuid) -> Result<String> {
-        #[derive(Deserialize)]
-        struct Device {
-            token: String,
-        }
-        let body = serde_json::json!({ "store_id": store_id, "device_id": device_id });
-        self.admin("/admin/devices", &body).await.map(|device: Device| device.token)
-    }
-
-    async fn admin<T: serde::de::DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> Result<T> {
-        let mut connection = Connection::open(self.address).await?;
-        let request = http::request("POST", path, &self.admin_key, &body.to_string());
-        connection.send(&request).await?.json().with_context(|| format!("POST {path}"))
-    }
-
-    pub(crate) fn memory(&self) -> Result<Memory> {
-        let pid = self.child.id().context("the node has ended")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        Memory::read(&status).context("no memory figures in the process's status")
-    }
-
-    /// SIGTERM, as an operator stops it; what does not end in time is killed, and that is an error.
-    pub(crate) async fn stop(mut self) -> Result<()> {
-        let pid = self.child.id().context("the node had ended before")?;
-        let told = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
-        ensure!(told.success(), "the node's process is gone");
-        match timeout(STOP_LIMIT, self.child.wait()).await {
-            Ok(status) => {
-                let status = status?;
-                ensure!(status.success(), "the node ended with {status}\n{}", self.log_tail());
-                Ok(())
-            }
-            Err(_) => {
-                self.child.kill().await?;
-                bail!("the node did not stop in {} s\n{}", STOP_LIMIT.as_secs(), self.log_tail())
-            }
-        }
+    /// With another variable, such as `VELOX_BREAKER_OPEN_MS`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.variables.push((key.to_owned(), value.to_owned()));
+        self
     }
 }
 
-impl Memory {
-    /// From `/proc/PID/status`.
-    fn read(status: &str) -> Option<Self> {
-        let bytes = |key: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-            let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-            Some(kibibytes * 1024)
+impl Cluster {
+    /// Starts nodes of which each is the peer of every other one, and waits until all are ready.
+    ///
+    /// # Errors
+    /// What keeps one of them from getting ready, with the end of its log.
+    pub async fn start(velox: &Path, specs: &[NodeSpec]) -> Result<Self> {
+        let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let mut pairs = Vec::new();
+        for (place, one) in names.iter().enumerate() {
+            pairs.extend(names[..place].iter().map(|other| (*other, *one)));
+        }
+        Cluster::wired(velox, specs, &pairs).await
+    }
+
+    /// The same where only these pairs are peers, as in a chain.
+    ///
+    /// # Errors
+    /// What keeps a node from getting ready, with the end of its log.
+    pub async fn wired(velox: &Path, specs: &[NodeSpec], pairs: &[(&str, &str)]) -> Result<Self> {
+        let mut launches: BTreeMap<&str, Vec<Launch>> = BTreeMap::new();
+        for spec in specs {
+            ensure!(spec.pods > 0, "{} has no pods", spec.name);
+            ensure!(spec.pods == 1 || spec.database.is_some(), "several pods share a database that is given");
+            let pods = (0..spec.pods).map(|_| Launch::new(velox)).collect::<Result<_>>()?;
+            ensure!(launches.insert(&spec.name, pods).is_none(), "two nodes are called {}", spec.name);
+        }
+        let mut links = BTreeMap::new();
+        let mut peers: BTreeMap<&str, Vec<serde_json::Value>> = BTreeMap::new();
+        for (one, other) in pairs {
+            // Of this cluster and this machine alone.
+            let key = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+            for (from, to) in [(one, other), (other, one)] {
+                let upstreams = launches.get(to).with_context(|| format!("there is no node {to}"))?;
+                let link = Link::to_any(upstreams.iter().map(Launch::address).collect())?;
+                let peer = json!({ "name": to, "url": link.url(), "key": key });
+                peers.entry(from).or_default().push(peer);
+                ensure!(
+                    links.insert(((*from).to_owned(), (*to).to_owned()), link).is_none(),
+                    "{from} and {to} are peers twice"
+                );
+            }
+        }
+        let mut nodes: BTreeMap<String, Vec<Pod>> = BTreeMap::new();
+        for spec in specs {
+            for mut launch in launches.remove(spec.name.as_str()).unwrap_or_default() {
+                if let Some(peers) = peers.get(spec.name.as_str()) {
+                    launch = launch.set("VELOX_PEERS", &json!(peers).to_string());
+                }
+                if let Some(url) = &spec.database {
+                    launch = launch.database(url);
+                }
+                launch = spec.variables.iter().fold(launch, |launch, (key, value)| launch.set(key, value));
+                nodes.entry(spec.name.clone()).or_default().push(Pod::begin(launch)?);
+            }
+        }
+        let mut cluster = Cluster { nodes, links };
+        for pod in cluster.nodes.values_mut().flatten() {
+            pod.ready().await?;
+        }
+        Ok(cluster)
+    }
+
+    /// The first pod of a node.
+    ///
+    /// # Panics
+    /// Where no node has this name, as the next ones.
+    pub fn pod(&self, node: &str) -> &Pod {
+        &self.pods(node)[0]
+    }
+
+    /// The pods of a node.
+    pub fn pods(&self, node: &str) -> &[Pod] {
+        self.nodes.get(node).unwrap_or_else(|| panic!("there is no node {node}"))
+    }
+
+    /// The same, to kill them and to start them again.
+    pub fn pods_mut(&mut self, node: &str) -> &mut [Pod] {
+        self.nodes.get_mut(node).unwrap_or_else(|| panic!("there is no node {node}"))
+    }
+
+    /// What the requests of `from` to `to` go through.
+    ///
+    /// # Panics
+    /// Where the two are no peers.
+    pub fn link(&self, from: &str, to: &str) -> &Link {
+        let link = self.links.get(&(from.to_owned(), to.to_owned()));
+        link.unwrap_or_else(|| panic!("{from} and {to} are no peers"))
+    }
+
+    /// All links.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// Cuts both links between two nodes.
+    pub fn cut(&self, one: &str, other: &str) {
+        self.link(one, other).cut();
+        self.link(other, one).cut();
+    }
+
+    /// Heals both links between two nodes.
+    pub fn heal(&self, one: &str, other: &str) {
+        self.link(one, other).heal();
+        self.link(other, one).heal();
+    }
+
+    /// Stops every pod that runs as an operator would. Without this call they are killed.
+    ///
+    /// # Errors
+    /// Where one does not end in order and in time.
+    pub async fn stop(mut self) -> Result<()> {
+        // A stalled link would hold a pod's last requests.
+        self.links.values().for_each(Link::heal);
+        for pod in self.nodes.values_mut().flatten().filter(|pod| pod.pid().is_some()) {
+            pod.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits until `look` says `Ok`, and returns what it found. Until then it says how things stand.
+///
+/// # Errors
+/// After a minute: what was waited for, and how things stood at last.
+pub async fn wait_until<T>(what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> Result<T> {
+    wait_within(PATIENCE, what, look).await
+}
+
+/// The same with another limit.
+///
+/// # Errors
+/// After that time: what was waited for, and how things stood at last.
+pub async fn wait_within<T>(
+    limit: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, String>,
+) -> Result<T> {
+    let started = measure::now();
+    loop {
+        let status = match look().await {
+            Ok(found) => return Ok(found),
+            Err(status) => status,
         };
-        Some(Memory { now: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
+        if started.elapsed() > limit {
+            bail!("waited {} s in vain for {what}: {status}", limit.as_secs());
+        }
+        sleep(POLL).await;
     }
 }
 
 /// The `velox` beside this program.
-pub(crate) fn velox_beside_us() -> Result<PathBuf> {
+///
+/// # Errors
+/// Where it has not been built.
+pub fn velox_beside_us() -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("velox");
     ensure!(path.is_file(), "there is no {}: build it, or name one with --velox", path.display());
     Ok(path)
-}
-
-/// Free a moment ago; the node is the next to ask for a port.
-fn free_address() -> Result<SocketAddr> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn memory_is_read_from_the_status_of_a_process() {
-        let memory =
-            Memory::read("Name:\tvelox\nVmHWM:\t   81920 kB\nVmRSS:\t   40960 kB\n").expect("figures");
-        assert_eq!((memory.now, memory.peak), (40 << 20, 80 << 20));
-        assert!(Memory::read("Name:\tvelox\n").is_none());
+    #[tokio::test]
+    async fn a_wait_in_vain_says_how_things_stood() {
+        let mut looks = 0;
+        let found = wait_until("three looks", async || {
+            looks += 1;
+            if looks == 3 { Ok(looks) } else { Err(format!("{looks} looks")) }
+        });
+        assert_eq!(found.await.expect("three looks"), 3);
+        let never = wait_within(Duration::ZERO, "a fourth", async || Err::<(), _>("still three".to_owned()));
+        assert_eq!(
+            never.await.expect_err("no fourth").to_string(),
+            "waited 0 s in vain for a fourth: still three"
+        );
     }
 }

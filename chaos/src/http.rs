@@ -6,7 +6,6 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -31,12 +30,6 @@ pub(crate) struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// The body as JSON of a 2xx answer.
-    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        ensure!((200..300).contains(&self.status), "{}: {}", self.status, self.text());
-        serde_json::from_slice(self.body).with_context(|| format!("unexpected answer: {}", self.text()))
-    }
-
     /// The body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(self.body).into_owned()

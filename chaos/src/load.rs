@@ -18,7 +18,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::cluster::{self, Memory, Node};
+use crate::cluster::{self, Launch, Memory, Pod};
 use crate::database::{self, Scratch};
 use crate::measure::{self, Samples};
 use crate::till::{Push, Shop, Till};
@@ -96,7 +96,7 @@ impl FromStr for Cell {
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// Loads as TILLSxBATCH, such as 1x1,8x100 [default: the six that have goals]
     #[arg(long, value_delimiter = ',')]
     cells: Vec<Cell>,
@@ -130,7 +130,10 @@ pub(crate) struct Options {
 }
 
 /// Runs the benchmark and prints its report. A missed goal is a finding, not a failure.
-pub(crate) async fn run(mut options: Options) -> Result<()> {
+///
+/// # Errors
+/// Where a node, a database or the report cannot be had.
+pub async fn run(mut options: Options) -> Result<()> {
     if options.cells.is_empty() {
         options.cells = GOALS.iter().map(|goal| goal.cell).collect();
     }
@@ -163,10 +166,14 @@ async fn measure_all(options: &Options) -> Result<Report> {
         let velox = options.velox.clone().map_or_else(cluster::velox_beside_us, Ok)?;
         // Of this run and this machine alone; nobody else can reach the node.
         let admin_key = format!("bench-{tag}-{:032x}", rand::random::<u128>());
-        Some(Node::start(&velox, admin_key, node_database.as_ref().map(Scratch::url).as_deref()).await?)
+        let mut launch = Launch::new(&velox)?.without_faults().admin_key(&admin_key);
+        if let Some(database) = &node_database {
+            launch = launch.database(&database.url());
+        }
+        Some(Pod::start(launch).await?)
     };
     let measured = measure_beside(options, external, node.as_ref(), node_database.as_ref(), &tag).await;
-    if let Some(node) = node {
+    if let Some(mut node) = node {
         let stopped = node.stop().await;
         if measured.is_ok() {
             stopped?;
@@ -181,7 +188,7 @@ async fn measure_all(options: &Options) -> Result<Report> {
 async fn measure_beside(
     options: &Options,
     external: Option<PgConnectOptions>,
-    node: Option<&Node>,
+    node: Option<&Pod>,
     node_database: Option<&Scratch>,
     tag: &str,
 ) -> Result<Report> {
@@ -218,7 +225,7 @@ impl<'a> Bench<'a> {
     async fn prepare(
         options: &Options,
         floor: PgConnectOptions,
-        node: Option<&'a Node>,
+        node: Option<&'a Pod>,
         database: PgConnectOptions,
     ) -> Result<Self> {
         let mut rng = StdRng::seed_from_u64(options.seed);

@@ -1,16 +1,7 @@
-//! What looks at Velox node from outside: the load generator and, later, the chaos suites.
-//!
-//! Never here: anything of the node's own crates but the domain. The node is a process behind HTTP; only the
-//! floor of the benchmark speaks SQL.
-
-mod cluster;
-mod database;
-mod http;
-mod load;
-mod measure;
-mod till;
+//! The program `velox-chaos`.
 
 use clap::{Parser, Subcommand};
+use velox_chaos::load;
 
 #[derive(Debug, Parser)]
 #[command(name = "velox-chaos", version, about = "Loads and torments Velox nodes from outside")]

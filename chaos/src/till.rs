@@ -45,15 +45,17 @@ pub(crate) enum Kind {
 
 /// What all tills of one shop share.
 #[derive(Debug, Clone)]
-pub(crate) struct Shop {
-    pub(crate) store_id: Uuid,
+pub struct Shop {
+    /// Its id; nobody has registered it yet.
+    pub store_id: Uuid,
     /// Id and price in dollars.
     products: Vec<(Uuid, f64)>,
     customers: Vec<Uuid>,
 }
 
 impl Shop {
-    pub(crate) fn new(rng: &mut StdRng) -> Self {
+    /// A shop with products and customers.
+    pub fn new(rng: &mut StdRng) -> Self {
         Shop {
             store_id: id(rng),
             products: (0..PRODUCTS).map(|_| (id(rng), cents(rng))).collect(),
@@ -64,14 +66,16 @@ impl Shop {
 
 /// A body of `POST /sync/push`.
 #[derive(Debug, Clone)]
-pub(crate) struct Push {
-    pub(crate) event_ids: Vec<String>,
-    pub(crate) body: String,
+pub struct Push {
+    /// The ids of its events, in their order.
+    pub event_ids: Vec<String>,
+    /// As it is sent.
+    pub body: String,
 }
 
 impl Push {
     /// The same push with no events in it.
-    pub(crate) fn without_events(&self) -> String {
+    pub fn without_events(&self) -> String {
         let head = self.body.split_once(r#""events":["#).map_or("", |(head, _)| head);
         format!(r#"{head}"events":[]}}"#)
     }
@@ -79,9 +83,10 @@ impl Push {
 
 /// One till.
 #[derive(Debug)]
-pub(crate) struct Till {
+pub struct Till {
     shop: Shop,
-    pub(crate) device_id: Uuid,
+    /// Its device id; nobody has registered it yet.
+    pub device_id: Uuid,
     user_id: Uuid,
     session_id: Uuid,
     seq: i64,
@@ -96,7 +101,7 @@ pub(crate) struct Till {
 
 impl Till {
     /// A till whose clock stands at `opened_at` and moves on by some milliseconds an event.
-    pub(crate) fn new(shop: &Shop, opened_at: DateTime<Utc>, rng: &mut StdRng) -> Self {
+    pub fn new(shop: &Shop, opened_at: DateTime<Utc>, rng: &mut StdRng) -> Self {
         Till {
             shop: shop.clone(),
             device_id: id(rng),
@@ -113,13 +118,13 @@ impl Till {
 
     /// Lets go of debts and sales that later events would refer to. For a till whose last pushes were made and
     /// never sent: a payment of such a debt would wait for ever.
-    pub(crate) fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.debts.clear();
         self.unbooked = None;
     }
 
     /// A push that opens the till's cash session.
-    pub(crate) fn opening(&mut self) -> Push {
+    pub fn opening(&mut self) -> Push {
         let payload = format!(
             r#"{{"cash_session_id":"{}","opened_at":{},"opening_amount_bs":{},"opening_amount_usd":10,"note":""}}"#,
             self.session_id,
@@ -131,7 +136,7 @@ impl Till {
     }
 
     /// A push that names all products of the shop.
-    pub(crate) fn products(&mut self) -> Push {
+    pub fn products(&mut self) -> Push {
         let products = self.shop.products.clone();
         let events = products.iter().enumerate().map(|(i, (product, usd))| {
             let payload = format!(
@@ -145,8 +150,8 @@ impl Till {
         self.wrap(events)
     }
 
-    /// A push of `batch` events by [`MIX`].
-    pub(crate) fn push(&mut self, batch: usize) -> Push {
+    /// A push of `batch` events in the usual mix: seven sales of ten, the rest money, goods and debts.
+    pub fn push(&mut self, batch: usize) -> Push {
         let events = (0..batch).map(|_| self.event()).collect();
         self.wrap(events)
     }

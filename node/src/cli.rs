@@ -41,7 +41,7 @@ pub struct Cli {
 enum Command {
     /// Run a node until it is told to end
     Serve(serve::Serve),
-    /// Play a shop's day on a node of its own and show the figures
+    /// Play a shop's day on two nodes whose link is cut and heals, and show the figures
     Demo(demo::Demo),
     /// Shops of this node
     Store(store::Store),

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{Lane, Run};
-use crate::cluster::{Memory, Node};
+use crate::cluster::{Memory, Pod};
 use crate::http::{self, Connection};
 use crate::measure::{self, Samples};
 use crate::till::{Push, Shop, Till};
@@ -37,7 +37,7 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 
 /// A node whose shop is open.
 pub(super) struct NodeUnderLoad<'a> {
-    node: &'a Node,
+    node: &'a Pod,
     store_id: Uuid,
     /// One a till.
     tokens: Vec<String>,
@@ -72,15 +72,15 @@ pub(super) struct Unprojected {
 impl<'a> NodeUnderLoad<'a> {
     /// Registers the shop and its tills and sends what a day starts with.
     pub(super) async fn open(
-        node: &'a Node,
+        node: &'a Pod,
         shop: &Shop,
         tills: &mut [Till],
         database: PgConnectOptions,
     ) -> Result<Self> {
-        node.add_store(shop.store_id, "Bodega de prueba").await?;
+        node.admin().add_store(shop.store_id, "Bodega de prueba").await?;
         let mut tokens = Vec::new();
         for till in &*tills {
-            tokens.push(node.add_device(shop.store_id, till.device_id).await?);
+            tokens.push(node.admin().add_device(shop.store_id, till.device_id).await?);
         }
         let watch =
             database.application_name("velox-chaos").connect().await.context("the node's database")?;

@@ -1,46 +1,50 @@
-//! `velox demo`: a node of its own, three tills and a shop's day, and the figures that come of it.
+//! `velox demo`: two nodes, three tills and a shop's day in which the link between the nodes is cut and heals; and the
+//! figures that come of it, on both.
 //!
-//! Everything is temporary: the data directory with its PostgreSQL, the port, the keys. Never here: the day
+//! Everything is temporary: the data directories with their PostgreSQL, the ports, the keys. Never here: the day
 //! itself (see [`day`]), or anything that a real client could not do over HTTP.
 
 mod cash;
 mod client;
+mod compare;
 mod day;
 mod figures;
 mod goods;
+mod heal;
 mod home;
+mod link;
+mod nodes;
 mod play;
-mod progress;
+mod pushed;
 mod reading;
 mod report;
 mod selling;
+mod status;
 mod till;
+mod view;
 
 use super::signals::Signals;
 use super::{Context, Outcome, output};
 use crate::clock::SystemClock;
-use crate::config::{Config, Overrides};
-use crate::lifecycle::{self, DRAIN, RunningNode, StartOptions};
+use crate::config::Config;
+use crate::lifecycle::DRAIN;
 use crate::telemetry::Telemetry;
-use anyhow::bail;
-use client::Caller;
+use compare::Tables;
 use day::Day;
+use futures_util::future::try_join;
 use home::Home;
-use progress::Progress;
+use nodes::{CLOUD, Links, NODES, Nodes, SHOP};
 use reading::Reading;
-use report::Report;
+use report::{Both, Report};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use velox_protocol::time::Clock;
+use view::View;
 
 /// How long the last spans may take.
 const FLUSH: Duration = Duration::from_secs(2);
 /// Exit code of a demo that was told twice to end.
 const TOLD_TWICE: i32 = 130;
-/// Warnings are shown, but for those that the demo itself gives cause to: an event that it has spoilt, and
-/// connections that are given up when it is told to end in the middle of the day.
-const LOG: &str = "warn,velox_actors::projector=error,sqlx=error";
 /// Seeds that are drawn: short enough to be typed again.
 const SEEDS: u64 = 1_000_000;
 
@@ -50,9 +54,12 @@ pub(crate) struct Demo {
     /// Play the day of this seed again; none: another day each time
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// Leave the data directory, to look at it with `velox serve`
+    /// Leave the data directories, to look at them with `velox serve`
     #[arg(long)]
     keep: bool,
+    /// How long the nodes may take to agree after the heal
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    limit: u64,
 }
 
 impl Demo {
@@ -61,98 +68,73 @@ impl Demo {
         // Before anything is made, so that an early signal cleans up too.
         let mut signals = Signals::new()?;
         let home = Home::new()?;
-        let config = config(&context, &home)?;
-        let telemetry = Telemetry::install(&config)?;
-        let progress = Progress::new();
-        let played = demonstrate(&config, seed, &progress, &mut signals, &home).await;
+        let links = Links::new()?;
+        let configs = nodes::configs(&context, &home, &links)?;
+        let telemetry = Telemetry::install(&configs[SHOP])?;
+        let view = View::new();
+        let stage = Stage { configs, links, view, seed, limit: Duration::from_secs(self.limit) };
+        let played = demonstrate(&stage, &mut signals, &home).await;
+        stage.view.end();
         let left = if self.keep { Ok(Some(home.keep())) } else { home.remove().await.map(|()| None) };
         telemetry.shutdown(FLUSH);
         let (report, kept) = (played?, left?);
-        let agreed = report.differences.is_empty();
         if context.json {
             output::json(&report)?;
         } else {
             report.print();
             print_how_to_go_on(kept);
         }
-        Ok(if agreed { Outcome::Fine } else { Outcome::Found })
+        Ok(if report.is_fine() { Outcome::Fine } else { Outcome::Found })
     }
 }
 
-/// The demo's own configuration: of the caller's stays where PostgreSQL's programs and a collector of traces
-/// are, and what was given as a flag.
-fn config(context: &Context, home: &Home) -> anyhow::Result<Config> {
-    let yours = &context.config;
-    let given = |key: &str| yours.effective().iter().any(|v| v.key == key && v.source.starts_with("flag "));
-    if given("data_dir") {
-        bail!("the demo makes a data directory of its own; --keep leaves it");
-    }
-    let variable = |name: &str, value: &str| (format!("VELOX_{name}"), value.to_owned());
-    let variables = [
-        variable("LISTEN", "127.0.0.1:0"),
-        variable("DATA_DIR", &home.path().display().to_string()),
-        variable("RATE_LIMIT_RPS", "100000"),
-        variable("RATE_LIMIT_BURST", "100000"),
-        variable("LOG", LOG),
-    ];
-    let mut config = Config::from_sources(None, variables.into_iter(), &Overrides::default())?;
-    config.pg_bin = yours.pg_bin.clone();
-    config.otel = yours.otel.clone();
-    config.log_format = yours.log_format;
-    if given("listen") {
-        config.listen = yours.listen;
-    }
-    if given("log") {
-        config.log = yours.log.clone();
-    }
-    Ok(config)
-}
-
-/// Starts the node, plays the day on it and ends it, also when it is told to end early.
-async fn demonstrate(
-    config: &Config,
+/// What a demo is played with.
+struct Stage {
+    configs: [Config; 2],
+    links: Links,
+    view: View,
     seed: u64,
-    progress: &Progress,
-    signals: &mut Signals,
-    home: &Home,
-) -> anyhow::Result<Report> {
-    progress.say("starting a node on a PostgreSQL of its own");
-    let options = StartOptions { chaos: false, clock: Arc::new(SystemClock) };
-    let mut start = Box::pin(lifecycle::start(config, options));
+    limit: Duration,
+}
+
+/// Starts the nodes, plays the day on them and ends them, also when it is told to end early.
+async fn demonstrate(stage: &Stage, signals: &mut Signals, home: &Home) -> anyhow::Result<Report> {
+    stage.view.say("starting two nodes, each on a PostgreSQL of its own");
+    let mut start = Box::pin(Nodes::start(&stage.configs, &stage.links));
     let mut told = false;
     // A start that is dropped half-way would leave a PostgreSQL behind, so it is waited for.
-    let node = tokio::select! {
-        node = &mut start => node?,
+    let nodes = tokio::select! {
+        nodes = &mut start => nodes?,
         () = signals.next() => {
             told = true;
-            progress.say("ending as soon as the node has started");
+            stage.view.say("ending as soon as the nodes have started");
             tokio::select! {
-                node = &mut start => node?,
+                nodes = &mut start => nodes?,
                 () = signals.next() => told_twice(home),
             }
         }
     };
-    let failed = node.failed();
+    let failed = nodes.failed();
     let report = tokio::select! {
         biased;
         () = std::future::ready(()), if told => Err(anyhow::anyhow!("told to end")),
         () = signals.next() => Err(anyhow::anyhow!("told to end")),
         reason = failed => Err(anyhow::anyhow!("the supervisor tree gave up: {reason}")),
-        report = show(&node, seed, progress) => report,
+        report = show(stage, &nodes) => report,
     };
-    end(node, report.is_err(), progress, signals, home).await?;
+    end(nodes, report.is_err(), stage, signals, home).await?;
     report
 }
 
-/// Ends the node. Who is told of it for the first time meanwhile is told what is happening already.
+/// Ends the nodes. Who is told of it for the first time meanwhile is told what is happening already.
 async fn end(
-    node: RunningNode,
+    nodes: Nodes,
     told: bool,
-    progress: &Progress,
+    stage: &Stage,
     signals: &mut Signals,
     home: &Home,
 ) -> anyhow::Result<()> {
-    progress.say("ending the node");
+    stage.view.say("ending the nodes");
     let impatient = async {
         if !told {
             signals.next().await;
@@ -160,22 +142,39 @@ async fn end(
         signals.next().await;
     };
     tokio::select! {
-        stopped = tokio::time::timeout(DRAIN, node.stop()) => stopped?,
+        stopped = tokio::time::timeout(DRAIN, nodes.stop()) => stopped?,
         () = impatient => told_twice(home),
     }
 }
 
-/// The day, and what the node says of it.
-async fn show(node: &RunningNode, seed: u64, progress: &Progress) -> anyhow::Result<Report> {
-    let day = Day::new(seed, SystemClock.now());
-    let admin = Caller::admin(node.address, node.admin_key.expose(), day.store_id)?;
-    let pushed = play::play(&day, &admin, progress).await?;
-    progress.say("reading the shop's figures");
-    let shop = Reading::of(&admin).await?;
-    let mut differences = day.figures.differences(&shop.figures);
-    differences.extend(pushed.differences(&day));
-    let compared = day.figures.count();
-    Ok(Report { seed, store_id: day.store_id, pushed, shop, differences, compared })
+/// The day, beside a view of both nodes, and what they say of it.
+async fn show(stage: &Stage, nodes: &Nodes) -> anyhow::Result<Report> {
+    let day = Day::new(stage.seed, SystemClock.now());
+    let admins = nodes.admins(day.store_id)?;
+    let view = &stage.view;
+    let played = tokio::select! {
+        played = play::play(&day, &admins, &stage.links, view, stage.limit) => played?,
+        never = view.watch(&admins, &stage.links) => match never {},
+    };
+    view.say("reading the shop's figures from both nodes");
+    let [shop, cloud] = &admins;
+    let (figures, elsewhere) = try_join(Reading::of(shop), Reading::of(cloud)).await?;
+    let mut differences = day.figures.differences(&figures.figures);
+    differences.extend(day.figures.differences(&elsewhere.figures).into_iter().map(|difference| {
+        let figure = format!("{}: {}", NODES[CLOUD], difference.figure);
+        figures::Difference { figure, ..difference }
+    }));
+    differences.extend(played.pushed.differences(&day));
+    let (tables, there) = try_join(Tables::read_deeply(shop), Tables::read_deeply(cloud)).await?;
+    Ok(Report {
+        seed: stage.seed,
+        store_id: day.store_id,
+        pushed: played.pushed,
+        shop: figures,
+        differences,
+        compared: 2 * day.figures.count(),
+        both: Both::new(tables.compare(&there), &played.healed, stage.limit),
+    })
 }
 
 fn told_twice(home: &Home) -> ! {
@@ -197,7 +196,10 @@ fn print_how_to_go_on(kept: Option<PathBuf>) {
     );
     println!("  http://127.0.0.1:8080/docs\n      every call, in a browser");
     if let Some(kept) = kept {
-        println!("\nThe demo's data are kept: {velox} serve --data-dir {}", kept.display());
+        println!("\nThe demo's data are kept, a directory for each node:");
+        for node in NODES {
+            println!("  {velox} serve --data-dir {}", kept.join(node).display());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cli;
 mod clones;
+mod cluster;
 mod conflicts;
 mod database;
 mod day;

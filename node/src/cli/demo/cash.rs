@@ -1,6 +1,6 @@
 //! Money of the demo's day: cash sessions, entries of the ledger, debts and what is paid of them.
 
-use super::day::{Debt, Making, OFFLINE};
+use super::day::{Debt, Making, ROAMING};
 use super::figures::{cents, decimal};
 use super::goods::RATE;
 use super::till::{Session, Till, id};
@@ -130,6 +130,7 @@ impl Making {
         self.debts.push(Debt {
             id: debt,
             till: 0,
+            at: self.at,
             in_usd: false,
             opening: decimal(&payload["amount_bs"]),
             paid: Decimal::ZERO,
@@ -142,7 +143,7 @@ impl Making {
     pub(super) fn owe(&mut self, till: usize, customer: Uuid, sale: Uuid, payload: &Value) -> usize {
         let totals = &payload["totals"];
         let mut debt = derived_debt_id(self.store_id, sale);
-        if till != OFFLINE && self.random.random_bool(0.5) {
+        if till != ROAMING && self.random.random_bool(0.5) {
             debt = id(&mut self.random);
             let payload = json!({ "debt_id": debt, "sale_id": sale, "customer_id": customer,
                 "created_at": self.tills[till].time(self.at), "amount_bs": totals["total_bs"],
@@ -153,6 +154,7 @@ impl Making {
         self.debts.push(Debt {
             id: debt,
             till,
+            at: self.at,
             in_usd: true,
             opening,
             paid: Decimal::ZERO,
@@ -161,9 +163,9 @@ impl Making {
         self.debts.len() - 1
     }
 
-    /// A customer pays, all or a part. The tills that are online know each other's debts.
+    /// A customer pays, all or a part. A till knows its own debts and those from before the outage.
     pub(super) fn pay_some_debt(&mut self, till: usize) {
-        let known = |debt: &Debt| debt.till == till || (debt.till != OFFLINE && till != OFFLINE);
+        let known = |debt: &Debt| debt.till == till || debt.at < self.cut_at;
         let open = |debt: &Debt| !debt.cancelled && debt.left() > Decimal::ONE;
         let places: Vec<usize> =
             (0..self.debts.len()).filter(|i| open(&self.debts[*i]) && known(&self.debts[*i])).collect();
@@ -172,9 +174,10 @@ impl Making {
         self.pay(till, place);
     }
 
-    /// Somebody who bought at the till that is offline pays at another one: the payment comes before its debt.
-    pub(super) fn pay_debt_of_offline_till(&mut self) {
-        let open = |debt: &Debt| debt.till == OFFLINE && !debt.cancelled && debt.left() > Decimal::ONE;
+    /// Somebody who bought on credit at the till that roams pays in the shop: the sale comes to the node in the cloud,
+    /// the payment to the one in the shop, before its debt.
+    pub(super) fn pay_debt_of_roaming_till(&mut self) {
+        let open = |debt: &Debt| debt.till == ROAMING && !debt.cancelled && debt.left() > Decimal::ONE;
         if let Some(place) = self.debts.iter().rposition(open) {
             // What v1 sends where it could not hash.
             self.pay(0, place)["full_payload_hash"] = json!("hash_error");
@@ -195,7 +198,7 @@ impl Making {
         self.debts[place].paid += counted;
         self.put(till, &[("pago_movil_bs", bs)], 1.0);
         // The two types are one: v1's tills send either.
-        let event_type = if till == OFFLINE { "DebtPaymentAdded" } else { "DebtPaymentRecorded" };
+        let event_type = if till == ROAMING { "DebtPaymentAdded" } else { "DebtPaymentRecorded" };
         self.record(till, event_type, payload)
     }
 }

@@ -4,10 +4,10 @@
 use super::goods::SHOP;
 use super::till::Queued;
 use anyhow::{Context as _, bail};
-use reqwest::{Client, Method, Response};
-use serde::Deserialize;
+use reqwest::{Client, Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -62,6 +62,16 @@ pub(super) struct Acknowledged {
     pub(super) warnings: Vec<Remark>,
     /// From the request to the answer.
     pub(super) took: Duration,
+}
+
+/// A conflict that a person has to decide.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Conflict {
+    pub(super) id: Uuid,
+    /// The product.
+    pub(super) entity_id: Uuid,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -165,7 +175,41 @@ impl Caller {
         Ok(self.call(Method::GET, &path, &[], None).await?.json().await?)
     }
 
+    /// What there may be at a path; none: the node answers 404.
+    pub(super) async fn find<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Option<T>> {
+        let answer = self.send(Method::GET, path, &[], None).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(checked(Method::GET, path, answer).await?.json().await?))
+    }
+
+    /// The conflicts that wait for a person: one page holds all that the demo makes.
+    pub(super) async fn open_conflicts(&self) -> anyhow::Result<Vec<Conflict>> {
+        let query = [("store_id", self.store_id.to_string()), ("limit", PAGE.to_owned())];
+        let page = self.call(Method::GET, "/sync/conflicts/unresolved", &query, None).await?;
+        Ok(page.json::<Page<Conflict>>().await?.items)
+    }
+
+    /// Decides one of them.
+    pub(super) async fn resolve(&self, conflict: &Conflict, value: Value) -> anyhow::Result<()> {
+        let path = format!("/sync/conflicts/{}/resolve", conflict.id);
+        let body = json!({ "store_id": self.store_id, "value": value });
+        self.call(Method::POST, &path, &[], Some(&body)).await.map(|_| ())
+    }
+
     async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> anyhow::Result<Response> {
+        let answer = self.send(method.clone(), path, query, body).await?;
+        checked(method, path, answer).await
+    }
+
+    async fn send(
         &self,
         method: Method,
         path: &str,
@@ -180,11 +224,15 @@ impl Caller {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request.send().await.with_context(|| format!("{method} {path}"))?;
-        if !answer.status().is_success() {
-            let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
-            bail!("{method} {path} was answered {status}: {text}");
-        }
-        Ok(answer)
+        request.send().await.with_context(|| format!("{method} {path}"))
     }
+}
+
+/// An answer that is a success.
+async fn checked(method: Method, path: &str, answer: Response) -> anyhow::Result<Response> {
+    if !answer.status().is_success() {
+        let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
+        bail!("{method} {path} was answered {status}: {text}");
+    }
+    Ok(answer)
 }

@@ -1,10 +1,14 @@
-//! A shop's day from a seed: what three tills record, and the figures that they add up themselves.
+//! A shop's day from a seed: what three tills record, and the figures that they add up themselves. For half of it the
+//! two nodes cannot reach each other, so that what one till does no other one knows.
 //!
 //! The order of a day stands here; sales are made in [`selling`](super::selling), money and debts in
 //! [`cash`](super::cash). Never here: HTTP, or a look at the node.
 
-use super::figures::{DebtFigure, Figures, SessionFigure, Tally};
-use super::goods::{CUSTOMERS, DELIVERED, GOODS, RATE, REPRICED, Sold, TILLS};
+use super::figures::{DebtFigure, Figures, SessionFigure, Tally, decimal};
+use super::goods::{
+    CUSTOMERS, DELIVERED, DISPUTED, GOODS, MOVED, NUMBERS, PRICE_DECIDED, PRICE_ELSEWHERE, RATE, REPRICED,
+    Sold, TILLS,
+};
 use super::till::{Dialect, Till, id};
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
@@ -15,10 +19,12 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 use velox_protocol::decimal::Column;
 
-/// The till that is offline for half of the day.
-pub(super) const OFFLINE: usize = 2;
-/// From when on, as a part of the day.
-const OFFLINE_FROM: f64 = 0.4;
+/// The till that leaves the shop for half of the day, offline, and comes back beside the other node.
+pub(super) const ROAMING: usize = 2;
+/// The till of the node in the cloud.
+const ELSEWHERE: usize = 1;
+/// From when on the link between the nodes is cut, and the roaming till offline; as a part of the day.
+const CUT_FROM: f64 = 0.4;
 /// The day is this long and ends just before now.
 const LENGTH: TimeDelta = TimeDelta::minutes(11 * 60 + 40);
 const BEFORE_NOW: TimeDelta = TimeDelta::minutes(3);
@@ -30,11 +36,13 @@ pub(super) struct Day {
     pub(super) tills: Vec<Till>,
     /// Of the first till's events: the catalogue, customers and stock of the morning.
     pub(super) opening: usize,
-    /// Of the events of the till that goes offline: those before it does.
-    pub(super) online: usize,
+    /// Of each till's events: those before the cut.
+    pub(super) before_cut: Vec<usize>,
     /// The event that was changed on its way, so that its hash is wrong.
     pub(super) tampered: Uuid,
-    /// What the tills say of the day.
+    /// The product whose price both sides of the cut have set.
+    pub(super) disputed: Uuid,
+    /// What the tills say of the day, and the person who decides that price.
     pub(super) figures: Figures,
 }
 
@@ -52,6 +60,8 @@ enum Act {
     PayElsewhere,
     Deliver,
     Reprice,
+    RepriceElsewhere,
+    Phone(usize),
     Damage,
     Ledger(usize, &'static str),
     BadAmount(usize),
@@ -83,6 +93,7 @@ pub(super) struct Sale {
 pub(super) struct Debt {
     pub(super) id: Uuid,
     pub(super) till: usize,
+    pub(super) at: i64,
     pub(super) in_usd: bool,
     pub(super) opening: Decimal,
     pub(super) paid: Decimal,
@@ -98,8 +109,8 @@ pub(super) struct Making {
     pub(super) tills: Vec<Till>,
     /// The present time of the day, ms since 1970.
     pub(super) at: i64,
-    /// Since when one till is offline.
-    pub(super) offline_from: i64,
+    /// When the link is cut.
+    pub(super) cut_at: i64,
     pub(super) sales: Vec<Sale>,
     pub(super) debts: Vec<Debt>,
     pub(super) stock: BTreeMap<Uuid, Decimal>,
@@ -124,7 +135,7 @@ impl Day {
             customers: CUSTOMERS.iter().map(|_| id(&mut random)).collect(),
             tills,
             at: opens,
-            offline_from: time(OFFLINE_FROM),
+            cut_at: time(CUT_FROM),
             sales: Vec::new(),
             debts: Vec::new(),
             stock: BTreeMap::new(),
@@ -139,12 +150,14 @@ impl Day {
             making.at = time(part);
             making.act(act);
         }
-        let online = making.tills[OFFLINE].queue.partition_point(|queued| queued.at < making.offline_from);
+        let before = |till: &Till| till.queue.partition_point(|queued| queued.at < making.cut_at);
+        let before_cut = making.tills.iter().map(before).collect();
         Day {
             store_id,
             opening,
-            online,
+            before_cut,
             tampered: making.tampered,
+            disputed: making.products[DISPUTED],
             figures: making.figures(),
             tills: making.tills,
         }
@@ -163,7 +176,11 @@ fn schedule(random: &mut StdRng) -> Vec<(f64, Act)> {
         (0.50, Act::Close(0)),
         (0.505, Act::Open(0)),
         (0.51, Act::Reprice),
-        (0.52, Act::SellOnCredit(OFFLINE)),
+        // Within the quarter of an hour in which two prices are a matter for a person.
+        (0.515, Act::RepriceElsewhere),
+        (0.52, Act::SellOnCredit(ROAMING)),
+        (0.53, Act::Phone(0)),
+        (0.54, Act::Phone(ELSEWHERE)),
         (0.55, Act::BadAmount(1)),
         (0.57, Act::Tampered(1)),
         (0.58, Act::UnknownType(0)),
@@ -206,9 +223,11 @@ impl Making {
             Act::Void(till) => self.void_last(till),
             Act::VoidCredit => self.void_credit(),
             Act::Pay(till) => self.pay_some_debt(till),
-            Act::PayElsewhere => self.pay_debt_of_offline_till(),
+            Act::PayElsewhere => self.pay_debt_of_roaming_till(),
             Act::Deliver => DELIVERED.iter().for_each(|product| self.receive(*product, 24)),
             Act::Reprice => self.reprice(),
+            Act::RepriceElsewhere => self.set_price(ELSEWHERE, DISPUTED, PRICE_ELSEWHERE),
+            Act::Phone(till) => self.note_phone(till),
             Act::Damage => self.damage(),
             Act::Ledger(till, kind) => self.enter(till, kind),
             Act::BadAmount(till) => self.send_bad_amount(till),
@@ -284,22 +303,50 @@ impl Making {
         *self.stock.entry(self.products[product]).or_default() += quantity;
     }
 
-    /// The tills that are online learn of new prices; the other one sells on at the old ones.
+    /// New prices in the shop; the tills elsewhere sell on at the old ones.
     fn reprice(&mut self) {
         for product in REPRICED {
-            let usd = (GOODS[product].usd * 105.0).round() / 100.0;
-            let payload = json!({ "product_id": self.products[product], "price_bs": usd * RATE, "price_usd": usd,
-                "reason": "manual", "rounding": "none", "effective_at": self.at });
-            self.record(0, "PriceChanged", payload);
-            self.tills[0].prices[product] = usd;
-            self.tills[1].prices[product] = usd;
+            self.set_price(0, product, (GOODS[product].usd * 105.0).round() / 100.0);
         }
+    }
+
+    fn set_price(&mut self, till: usize, product: usize, usd: f64) {
+        let payload = json!({ "product_id": self.products[product], "price_bs": usd * RATE, "price_usd": usd,
+            "reason": "manual", "rounding": "none", "effective_at": self.at });
+        self.record(till, "PriceChanged", payload);
+        self.tills[till].prices[product] = usd;
+    }
+
+    /// A customer's new telephone, as this till has understood it: the later one stands.
+    fn note_phone(&mut self, till: usize) {
+        let payload = json!({ "customer_id": self.customers[MOVED], "patch": { "phone": NUMBERS[till] } });
+        self.record(till, "CustomerUpdated", payload);
+    }
+
+    /// As they are when a person has decided the one that is disputed.
+    fn prices(&self) -> BTreeMap<Uuid, Decimal> {
+        let usd = |product: usize| match product {
+            DISPUTED => PRICE_DECIDED,
+            other => self.tills[0].prices[other],
+        };
+        let price = |product| Column::Price.round(decimal(&json!(usd(product))));
+        self.products.iter().enumerate().map(|(product, id)| (*id, price(product))).collect()
+    }
+
+    fn phones(&self) -> BTreeMap<Uuid, String> {
+        let number = |customer: usize| match customer {
+            MOVED => NUMBERS[1],
+            other => CUSTOMERS[other].phone,
+        };
+        self.customers.iter().enumerate().map(|(place, id)| (*id, number(place).to_owned())).collect()
     }
 
     fn figures(&self) -> Figures {
         let mut figures = Figures {
             products: self.products.len() as u64,
             customers: self.customers.len() as u64,
+            prices: self.prices(),
+            phones: self.phones(),
             stock: self.stock.clone(),
             sessions: self.sessions.clone(),
             ledger: self.ledger.clone(),
@@ -366,7 +413,13 @@ mod tests {
                 );
             }
             assert!(
-                !day.tampered.is_nil() && day.online > 5 && day.tills[OFFLINE].queue.len() > day.online + 20
+                !day.tampered.is_nil()
+                    && day.before_cut.iter().all(|before| *before > 5)
+                    && day
+                        .tills
+                        .iter()
+                        .zip(&day.before_cut)
+                        .all(|(till, before)| till.queue.len() > before + 20)
             );
             let times = day.tills.iter().flat_map(|till| &till.queue).map(|queued| queued.at);
             let since = (now - TimeDelta::hours(12)).timestamp_millis();

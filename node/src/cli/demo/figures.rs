@@ -55,6 +55,10 @@ pub(super) struct SessionFigure {
 pub(super) struct Figures {
     pub(super) products: u64,
     pub(super) customers: u64,
+    /// Dollars, by product.
+    pub(super) prices: BTreeMap<Uuid, Decimal>,
+    /// By customer.
+    pub(super) phones: BTreeMap<Uuid, String>,
     /// By payment method, without voided ones.
     pub(super) sales: BTreeMap<String, Tally>,
     pub(super) voided: Tally,
@@ -114,6 +118,12 @@ impl Figures {
             fact(format!("{name}: count"), tally.count.to_string());
             fact(format!("{name}: Bs"), text(tally.bs));
             fact(format!("{name}: USD"), text(tally.usd));
+        }
+        for (product, usd) in &self.prices {
+            fact(format!("price of product {product}"), text(*usd));
+        }
+        for (customer, phone) in &self.phones {
+            fact(format!("telephone of customer {customer}"), phone.clone());
         }
         for (product, quantity) in &self.sold {
             fact(format!("sold of product {product}"), text(*quantity));

@@ -48,6 +48,13 @@ const fn prepared(name: &'static str, usd: f64, weight: u32) -> Good {
 pub(super) const OVERSOLD: usize = 12;
 /// Whose prices go up at noon.
 pub(super) const REPRICED: [usize; 2] = [1, 4];
+/// Whose price both sides of the outage set, to these dollars on the other side, and to these by the person who decides.
+pub(super) const DISPUTED: usize = REPRICED[0];
+pub(super) const PRICE_ELSEWHERE: f64 = 3.99;
+pub(super) const PRICE_DECIDED: f64 = 4.3;
+/// Whose telephone both sides note down: their place in [`CUSTOMERS`], and the numbers, the later one last.
+pub(super) const MOVED: usize = 2;
+pub(super) const NUMBERS: [&str; 2] = ["0412-5550203", "0424-5550303"];
 /// What a second delivery brings.
 pub(super) const DELIVERED: [usize; 3] = [0, 6, 11];
 

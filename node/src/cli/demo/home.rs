@@ -1,4 +1,4 @@
-//! The demo's data directory: made for it, and gone after it.
+//! The demo's directory, with a data directory for each node: made for it, and gone after it.
 
 use anyhow::Context as _;
 use std::fs::Permissions;
@@ -14,7 +14,7 @@ const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A data directory. Dropped without a word, it is removed as far as that goes at once.
+/// The directory. Dropped without a word, it is removed as far as that goes at once.
 #[derive(Debug)]
 pub(super) struct Home(TempDir);
 
@@ -30,6 +30,11 @@ impl Home {
 
     pub(super) fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// Where a node keeps its data.
+    pub(super) fn data_dir(&self, node: &str) -> PathBuf {
+        self.0.path().join(node)
     }
 
     /// Leaves it where it is.

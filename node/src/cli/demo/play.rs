@@ -1,14 +1,14 @@
-//! The order in which the tills push their day: the morning, two tills all day, one that comes back from half a
-//! day offline, and a push whose answer was lost.
+//! The order in which the tills push their day: the morning, both sides of a cut link, the heal, a decision that a
+//! person has to make, and pushes that are repeated because their answer was lost or their till has moved.
 
 use super::client::{Acknowledged, Caller};
-use super::day::{Day, OFFLINE};
-use super::figures::Difference;
-use super::progress::Progress;
-use super::till::{Queued, Till};
+use super::day::{Day, ROAMING};
+use super::heal::{self, Healed};
+use super::nodes::{CLOUD, Links, NODES, SHOP};
+use super::pushed::Pushed;
+use super::till::Queued;
+use super::view::View;
 use futures_util::future::try_join_all;
-use serde::Serialize;
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -16,173 +16,158 @@ use tokio::time::Instant;
 const BATCHES: [usize; 8] = [2, 1, 5, 1, 2, 12, 3, 25];
 /// Events of the morning's pushes.
 const OPENING_BATCH: usize = 40;
+/// Events that are pushed again.
+const AGAIN: usize = 20;
+/// The node of each till when the link is whole, and after the cut: the roaming one has gone over.
+const AT_FIRST: [usize; 3] = [SHOP, CLOUD, SHOP];
+const AFTER_CUT: [usize; 3] = [SHOP, CLOUD, CLOUD];
 
-/// What the tills were told.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Pushed {
-    /// By till, in order.
-    pub(super) tills: Vec<PushedByTill>,
-    /// Rejected events, by code.
-    pub(super) rejected: BTreeMap<String, u64>,
-    /// Warnings, by code.
-    pub(super) warnings: BTreeMap<String, u64>,
-    pub(super) speed: Speed,
-    /// Events of the push that was repeated.
-    repeated: u64,
-    #[serde(skip)]
-    rejected_ids: Vec<String>,
+/// What came of the day.
+#[derive(Debug)]
+pub(super) struct Played {
+    pub(super) pushed: Pushed,
+    pub(super) healed: Healed,
 }
 
-/// One till's pushes.
-#[derive(Debug, Default, Clone, Serialize)]
-pub(super) struct PushedByTill {
-    pub(super) till: String,
-    pub(super) pushes: u64,
-    pub(super) events: u64,
-    pub(super) accepted: u64,
-    pub(super) duplicates: u64,
-    pub(super) rejected: u64,
+/// The shop with its tills, registered at both nodes.
+struct Stage<'a> {
+    day: &'a Day,
+    /// By node and till.
+    tills: [Vec<Caller>; 2],
+    view: &'a View,
 }
 
-/// How fast it went.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Speed {
-    /// From the request to the answer, sorted.
-    #[serde(skip)]
-    acknowledged: Vec<Duration>,
-    pub(super) ack_p50_ms: f64,
-    pub(super) ack_p95_ms: f64,
-    pub(super) pushing_ms: f64,
-    pub(super) events_per_second: f64,
-    /// From the last answer until everything was in the read tables.
-    pub(super) projected_after_ms: f64,
-}
-
-/// Registers the shop and its tills, and pushes the day; done when all of it is in the read tables.
-pub(super) async fn play(day: &Day, admin: &Caller, progress: &Progress) -> anyhow::Result<Pushed> {
-    progress.say("registering the shop and its three tills");
-    admin.add_store().await?;
-    let callers = try_join_all(day.tills.iter().map(|till| admin.add_device(till.device_id))).await?;
-    let mut pushed = Pushed::default();
-    for till in &day.tills {
-        pushed.tills.push(PushedByTill { till: till.name.to_owned(), ..PushedByTill::default() });
-    }
+/// Plays the day; done when both nodes have the same tables, or have had `limit` for it.
+pub(super) async fn play(
+    day: &Day,
+    admins: &[Caller; 2],
+    links: &Links,
+    view: &View,
+    limit: Duration,
+) -> anyhow::Result<Played> {
+    view.say("registering the shop and its three tills at both nodes");
+    let stage = Stage::set(day, admins, view).await?;
+    let mut pushed = Pushed::of(day);
     let begun = Instant::now();
-    progress.say("pushing the morning: products, customers, stock");
-    let (morning, rest) = day.tills[0].queue.split_at(day.opening);
-    let answers = push_in(&callers[0], &day.tills[0], morning, &[OPENING_BATCH]).await?;
-    pushed.count(0, answers);
-    let (before, offline) = day.tills[OFFLINE].queue.split_at(day.online);
-    progress.say("pushing the day: two tills online, the third one loses its connection");
-    let online = [(0, rest), (1, &day.tills[1].queue[..]), (OFFLINE, before)];
-    let all = online.map(|(till, queue)| push_in(&callers[till], &day.tills[till], queue, &BATCHES));
-    for (answers, (till, _)) in try_join_all(all).await?.into_iter().zip(online) {
-        pushed.count(till, answers);
-    }
-    progress.say(&format!("the third till is back: {} events at once", offline.len()));
-    pushed.count(
-        OFFLINE,
-        push_in(&callers[OFFLINE], &day.tills[OFFLINE], offline, &[offline.len().max(1)]).await?,
-    );
-    let last = &rest[rest.len().saturating_sub(20)..];
-    progress.say("the first till has lost an answer and pushes again");
-    pushed.repeated = last.len() as u64;
-    pushed.count(0, push_in(&callers[0], &day.tills[0], last, &[20]).await?);
+    stage.morning(&mut pushed).await?;
+    view.say("selling: Caja 1 and Caja 3 in the shop, Caja 2 at the node in the cloud; the link is whole");
+    stage.push(&mut pushed, AT_FIRST, |till, queue| &queue[stage.first(till)..day.before_cut[till]]).await?;
+    stage.wait_until_projected(AT_FIRST).await?;
+    view.tell(admins).await?;
+
+    view.say("CUT: the nodes cannot reach each other any more");
+    links.cut();
+    view.say("both sides sell on; Caja 3 was offline and comes back beside the node in the cloud");
+    stage.push(&mut pushed, AFTER_CUT, |till, queue| &queue[day.before_cut[till]..]).await?;
+    stage.again(&mut pushed, 0, SHOP).await?;
     let answered = Instant::now();
-    progress.say("waiting until everything is in the read tables");
-    try_join_all(
-        callers.iter().zip(&day.tills).map(|(caller, till)| caller.wait_until_projected(till.device_id)),
-    )
-    .await?;
+    stage.wait_until_projected(AFTER_CUT).await?;
     pushed.measure(answered - begun, answered.elapsed());
-    Ok(pushed)
+    heal::wait_until_given_up(admins, view).await?;
+    view.tell(admins).await?;
+
+    view.say("HEAL: the link is whole again");
+    links.heal();
+    let mut healed = heal::until_identical(admins, limit).await?;
+    match healed.took {
+        Some(took) => {
+            view.say(&format!("both nodes have the same tables, {:.1} s after the heal", took.as_secs_f64()));
+            view.tell(admins).await?;
+            heal::decide(day, admins, view, limit, &mut healed).await?;
+            view.say("Caja 3 is back in the shop and pushes its last events there once more");
+            stage.again(&mut pushed, ROAMING, SHOP).await?;
+        }
+        None => {
+            view.say(&format!("the nodes do not have the same tables after {} s", limit.as_secs()));
+            view.tell(admins).await?;
+        }
+    }
+    Ok(Played { pushed, healed })
 }
 
-/// Pushes a queue in batches of these sizes, over and over.
-async fn push_in(
-    caller: &Caller,
-    till: &Till,
-    mut queue: &[Queued],
-    sizes: &[usize],
-) -> anyhow::Result<Vec<Acknowledged>> {
-    let mut answers = Vec::new();
-    for size in sizes.iter().cycle() {
-        if queue.is_empty() {
-            break;
+impl<'a> Stage<'a> {
+    async fn set(day: &'a Day, admins: &[Caller; 2], view: &'a View) -> anyhow::Result<Self> {
+        let mut tills = Vec::new();
+        for admin in admins {
+            admin.add_store().await?;
+            tills.push(try_join_all(day.tills.iter().map(|till| admin.add_device(till.device_id))).await?);
         }
-        let (batch, rest) = queue.split_at(queue.len().min(*size));
-        answers.push(caller.push(till.device_id, batch).await?);
-        queue = rest;
+        let tills = tills.try_into().map_err(|_| anyhow::anyhow!("there are two nodes"))?;
+        Ok(Stage { day, tills, view })
     }
-    Ok(answers)
-}
 
-impl Pushed {
-    fn count(&mut self, till: usize, answers: Vec<Acknowledged>) {
-        for answer in answers {
-            let sum = &mut self.tills[till];
-            sum.pushes += 1;
-            sum.events += answer.events as u64;
-            sum.accepted += answer.accepted as u64;
-            sum.duplicates += answer.duplicates as u64;
-            sum.rejected += answer.rejected.len() as u64;
-            for remark in answer.rejected {
-                *self.rejected.entry(remark.code).or_default() += 1;
-                self.rejected_ids.push(remark.event_id);
+    async fn morning(&self, pushed: &mut Pushed) -> anyhow::Result<()> {
+        self.view.say(&format!(
+            "pushing the morning to the node of the {}: products, customers, stock",
+            NODES[SHOP]
+        ));
+        let morning = &self.day.tills[0].queue[..self.day.opening];
+        pushed.count(0, self.push_in(0, SHOP, morning, &[OPENING_BATCH]).await?);
+        Ok(())
+    }
+
+    /// How many of a till's events the morning has pushed.
+    fn first(&self, till: usize) -> usize {
+        if till == 0 { self.day.opening } else { 0 }
+    }
+
+    /// All tills at once, each at its node; the roaming one after the cut in one push.
+    async fn push(
+        &self,
+        pushed: &mut Pushed,
+        nodes: [usize; 3],
+        part: impl Fn(usize, &'a [Queued]) -> &'a [Queued],
+    ) -> anyhow::Result<()> {
+        let all = nodes.iter().enumerate().map(|(till, node)| {
+            let queue = part(till, &self.day.tills[till].queue);
+            let moved = *node != AT_FIRST[till];
+            async move {
+                let whole = [queue.len().max(1)];
+                self.push_in(till, *node, queue, if moved { &whole } else { &BATCHES }).await
             }
-            for remark in answer.warnings {
-                *self.warnings.entry(remark.code).or_default() += 1;
+        });
+        for (till, answers) in try_join_all(all).await?.into_iter().enumerate() {
+            pushed.count(till, answers);
+        }
+        Ok(())
+    }
+
+    /// A till that has lost an answer, or does not know what its new node has, pushes its last events again.
+    async fn again(&self, pushed: &mut Pushed, till: usize, node: usize) -> anyhow::Result<()> {
+        let queue = &self.day.tills[till].queue;
+        let last = &queue[queue.len().saturating_sub(AGAIN)..];
+        pushed.repeated += last.len() as u64;
+        pushed.count(till, self.push_in(till, node, last, &[AGAIN]).await?);
+        Ok(())
+    }
+
+    /// Pushes a queue in batches of these sizes, over and over.
+    async fn push_in(
+        &self,
+        till: usize,
+        node: usize,
+        mut queue: &[Queued],
+        sizes: &[usize],
+    ) -> anyhow::Result<Vec<Acknowledged>> {
+        let (caller, device_id) = (&self.tills[node][till], self.day.tills[till].device_id);
+        let mut answers = Vec::new();
+        for size in sizes.iter().cycle() {
+            if queue.is_empty() {
+                break;
             }
-            self.speed.acknowledged.push(answer.took);
+            let (batch, rest) = queue.split_at(queue.len().min(*size));
+            answers.push(caller.push(device_id, batch).await?);
+            queue = rest;
         }
+        Ok(answers)
     }
 
-    /// All tills together.
-    pub(super) fn total(&self) -> PushedByTill {
-        let sum = |part: fn(&PushedByTill) -> u64| self.tills.iter().map(part).sum();
-        PushedByTill {
-            till: "all".to_owned(),
-            pushes: sum(|till| till.pushes),
-            events: sum(|till| till.events),
-            accepted: sum(|till| till.accepted),
-            duplicates: sum(|till| till.duplicates),
-            rejected: sum(|till| till.rejected),
+    /// Waits until what each node was pushed is in its tables.
+    async fn wait_until_projected(&self, nodes: [usize; 3]) -> anyhow::Result<()> {
+        for (till, node) in nodes.into_iter().enumerate() {
+            let device_id = self.day.tills[till].device_id;
+            self.tills[node][till].wait_until_projected(device_id).await?;
         }
-    }
-
-    fn measure(&mut self, pushing: Duration, projecting: Duration) {
-        let events = self.total().events;
-        let speed = &mut self.speed;
-        speed.acknowledged.sort();
-        let rank = |part: usize| {
-            let place =
-                (speed.acknowledged.len() * part / 100).min(speed.acknowledged.len().saturating_sub(1));
-            speed.acknowledged.get(place).copied().unwrap_or_default()
-        };
-        let (p50, p95) = (rank(50), rank(95));
-        let ms = |duration: Duration| (duration.as_secs_f64() * 10_000.0).round() / 10.0;
-        speed.ack_p50_ms = ms(p50);
-        speed.ack_p95_ms = ms(p95);
-        speed.pushing_ms = ms(pushing);
-        speed.projected_after_ms = ms(projecting);
-        speed.events_per_second = (events as f64 / pushing.as_secs_f64().max(0.001)).round();
-    }
-
-    /// What the node should have answered otherwise: the one changed event is refused, and what was pushed again
-    /// was known.
-    pub(super) fn differences(&self, day: &Day) -> Vec<Difference> {
-        let mut found = Vec::new();
-        let mut compare = |figure: &str, tills: String, node: String| {
-            if tills != node {
-                found.push(Difference { figure: figure.to_owned(), tills: Some(tills), node: Some(node) });
-            }
-        };
-        compare("rejected events", day.tampered.to_string(), self.rejected_ids.join(", "));
-        compare("duplicates", self.repeated.to_string(), self.total().duplicates.to_string());
-        for code in ["ABSORBED", "MALFORMED_PAYLOAD", "UNKNOWN_TYPE"] {
-            let given = self.warnings.get(code).copied().unwrap_or_default();
-            compare(&format!("warnings {code}"), "1".to_owned(), given.to_string());
-        }
-        found
+        Ok(())
     }
 }

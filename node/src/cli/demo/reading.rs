@@ -88,6 +88,7 @@ struct StockRow {
 struct ProductRow {
     id: Uuid,
     name: Option<String>,
+    price_usd: Option<Decimal>,
     low_stock_threshold: Option<Decimal>,
 }
 
@@ -95,6 +96,7 @@ struct ProductRow {
 struct CustomerRow {
     id: Uuid,
     name: Option<String>,
+    phone: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -139,6 +141,9 @@ impl Reading {
         let customers: Vec<CustomerRow> = caller.list("customers").await?;
         figures.products = products.len() as u64;
         figures.customers = customers.len() as u64;
+        figures.prices = products.iter().map(|row| (row.id, row.price_usd.unwrap_or_default())).collect();
+        figures.phones =
+            customers.iter().map(|row| (row.id, row.phone.clone().unwrap_or_default())).collect();
         add_sales(&mut figures, caller.list("sales").await?);
         let sellers = add_sold(&mut figures, caller.list("stock-movements").await?, &products);
         let stock = add_stock(&mut figures, caller.list("stock").await?, &products);

@@ -1,20 +1,27 @@
 //! What the demo prints: tables for a person, the same as JSON for a machine.
 
+use super::compare::{Compared, identical};
 use super::figures::{Difference, Tally};
 use super::goods::SHOP;
-use super::play::Pushed;
+use super::heal::Healed;
+use super::nodes::NODES;
+use super::pushed::Pushed;
 use super::reading::{Reading, Session, Stock};
 use crate::cli::output;
 use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table};
 use rust_decimal::Decimal;
 use serde::Serialize;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// How many of the best sold products are shown.
 const SELLERS: usize = 5;
 /// How many products that are neither oversold nor low are shown.
 const PLENTY: usize = 3;
+
+/// How many differences are shown one by one.
+const DIFFERENCES: usize = 20;
 
 /// The result of a demo.
 #[derive(Debug, Serialize)]
@@ -23,21 +30,88 @@ pub(super) struct Report {
     pub(super) store_id: Uuid,
     pub(super) pushed: Pushed,
     pub(super) shop: Reading,
-    /// Where tills and node disagree.
+    /// Where tills and nodes disagree.
     pub(super) differences: Vec<Difference>,
-    /// How many figures were compared.
+    /// How many figures were compared, on both nodes together.
     pub(super) compared: usize,
+    pub(super) both: Both,
+}
+
+/// Both nodes' tables side by side.
+#[derive(Debug, Serialize)]
+pub(super) struct Both {
+    nodes: [&'static str; 2],
+    tables: Vec<Compared>,
+    identical: bool,
+    /// From the heal until they were; none: not in time.
+    identical_after_ms: Option<u64>,
+    /// How long that could take, seconds.
+    limit_s: u64,
+    /// Conflicts that a person has decided.
+    decided: usize,
+}
+
+impl Both {
+    /// From a last and thorough look at the tables.
+    pub(super) fn new(tables: Vec<Compared>, healed: &Healed, limit: Duration) -> Self {
+        let took = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Both {
+            nodes: NODES,
+            identical: identical(&tables),
+            tables,
+            identical_after_ms: healed.took.map(took),
+            limit_s: limit.as_secs(),
+            decided: healed.decided,
+        }
+    }
 }
 
 impl Report {
+    /// Whether everything agrees with everything.
+    pub(super) fn is_fine(&self) -> bool {
+        self.differences.is_empty() && self.both.identical
+    }
+
     pub(super) fn print(&self) {
-        println!("\n{SHOP}: three tills, one day (seed {})\n", self.seed);
+        println!("\n{SHOP}: two nodes, three tills, one day (seed {})\n", self.seed);
         self.print_pushed();
         self.print_sales();
         self.print_products();
         self.print_owing();
         self.print_sessions();
+        self.print_both();
         self.print_verdict();
+    }
+
+    fn print_both(&self) {
+        let both = &self.both;
+        let [shop, cloud] = both.nodes;
+        let alone = [format!("only {shop}"), format!("only {cloud}")];
+        let mut table =
+            output::table(&["table", shop, cloud, &alone[0], &alone[1], "other content", "identical"]);
+        for one in &both.tables {
+            let counts = [one.rows[0], one.rows[1], one.alone[0], one.alone[1], one.other];
+            table.add_row(
+                [one.table.to_owned()]
+                    .into_iter()
+                    .chain(counts.map(|count| count.to_string()))
+                    .chain([yes(one)]),
+            );
+        }
+        titled("Rows of both nodes, each with all its columns, items and payments", table, 1);
+        let rows: usize = both.tables.iter().map(|one| one.rows[0]).sum();
+        match both.identical_after_ms {
+            Some(ms) if both.identical => println!(
+                "identical: yes. {rows} rows are the same on both nodes, {:.1} s after the heal; {} price was decided by a person.\n",
+                ms as f64 / 1000.0,
+                both.decided
+            ),
+            Some(_) => println!("identical: NO. They were, but are not any more.\n"),
+            None if both.identical => {
+                println!("identical: yes, but not within {} s of the heal.\n", both.limit_s)
+            }
+            None => println!("identical: NO, not even {} s after the heal.\n", both.limit_s),
+        }
     }
 
     fn print_pushed(&self) {
@@ -157,11 +231,11 @@ impl Report {
 
     fn print_verdict(&self) {
         if self.differences.is_empty() {
-            println!("All {} figures agree with what the tills sold.", self.compared);
+            println!("All {} figures of both nodes agree with what the tills sold.", self.compared);
             return;
         }
         let mut table = output::table(&["figure", "tills", "node"]);
-        for difference in &self.differences {
+        for difference in self.differences.iter().take(DIFFERENCES) {
             let side = |value: &Option<String>| value.as_deref().map_or("-".to_owned(), output::plain);
             table.add_row([
                 output::plain(&difference.figure),
@@ -170,6 +244,9 @@ impl Report {
             ]);
         }
         titled("Figures that do NOT agree with what the tills sold", table, 1);
+        if let Some(more @ 1..) = self.differences.len().checked_sub(DIFFERENCES) {
+            println!("and {more} more");
+        }
     }
 }
 
@@ -235,6 +312,10 @@ fn reason(code: &str) -> &'static str {
         "UNKNOWN_TYPE" => "a type of a version to come: stored for it",
         _ => "",
     }
+}
+
+fn yes(table: &Compared) -> String {
+    if table.identical { "yes".to_owned() } else { "NO".to_owned() }
 }
 
 fn clock(at: Option<DateTime<Utc>>) -> String {

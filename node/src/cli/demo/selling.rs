@@ -2,7 +2,7 @@
 //! on its way: sent twice, changed, unreadable.
 
 use super::cash::drawer;
-use super::day::{Making, OFFLINE, Sale};
+use super::day::{Making, ROAMING, Sale};
 use super::figures::cents;
 use super::goods::{GOODS, OVERSOLD, RATE, Sold};
 use super::till::id;
@@ -40,11 +40,11 @@ impl Making {
         self.sell_basket(till, basket, ON_CREDIT);
     }
 
-    /// The till that is offline sells what the others have sold already.
+    /// The till that roams sells what the others have sold already.
     pub(super) fn oversell(&mut self) {
         let left = self.stock.get(&self.products[OVERSOLD]).copied().unwrap_or_default();
         let left: i64 = left.max(Decimal::ZERO).trunc().try_into().unwrap_or(0);
-        self.sell_basket(OFFLINE, vec![(OVERSOLD, (left + 3) * 1000)], "CASH_BS");
+        self.sell_basket(ROAMING, vec![(OVERSOLD, (left + 3) * 1000)], "CASH_BS");
     }
 
     /// Products and thousandths of a piece or kilogram, each product once.
@@ -83,7 +83,7 @@ impl Making {
         let put = drawer(method, bs, usd);
         self.put(till, &put, 1.0);
         let debt = customer.map(|customer| self.owe(till, customer, sale_id, &payload));
-        if method != ON_CREDIT && till != OFFLINE {
+        if method != ON_CREDIT && till != ROAMING {
             self.enter_sale(till, &payload);
         }
         let totals = &payload["totals"];
