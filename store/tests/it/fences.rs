@@ -82,6 +82,23 @@ async fn an_expired_lease_that_nobody_took_still_writes() {
 }
 
 #[tokio::test]
+async fn a_lease_that_is_lost_on_the_way_keeps_other_forms_out() {
+    let shop = Shop::open().await;
+    let leases = Leases::new(shop.store.clone(), None).expect("leases");
+    let fence = acquire(&leases, "a").await.fence;
+    ingest(&shop, &fence, "a@1 sale S1 usd=1").await.expect("an ingest");
+    // While the new events are written somebody else gets the lease; other forms come after them.
+    shop.run(
+        "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN UPDATE leases SET token = token + 1; RETURN NULL; END $$;
+         CREATE TRIGGER lose BEFORE INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION lose()",
+    )
+    .await;
+    is_fenced(ingest(&shop, &fence, "a@1 sale S1 usd=2\nb@1 sale S2 usd=1").await);
+    assert_eq!(written(&shop).await, "2 0 2");
+}
+
+#[tokio::test]
 async fn pushes_with_a_fence_have_the_outcomes_of_those_without() {
     let shop = Shop::open().await;
     let leases = Leases::new(shop.store.clone(), None).expect("leases");
