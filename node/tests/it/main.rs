@@ -34,5 +34,6 @@ mod story;
 mod supervision;
 mod support;
 mod texts;
+mod tracing;
 mod tricks;
 mod wire;
