@@ -8,6 +8,7 @@ use crate::handles::Identity;
 use crate::message::{TracedHandler, Worker};
 use crate::metrics::OfEntity;
 use crate::supervised;
+use crate::trace::{self, BatchSpans};
 use actix::{Actor, Context, Message, ResponseActFuture, WrapFuture};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,7 +108,7 @@ impl Worker for Projector {
 }
 
 impl TracedHandler<Project> for Projector {
-    const SPAN: &'static str = "projector.project";
+    const SPAN: &'static str = "projector.batch";
     const ATOMIC: bool = true;
 
     fn receive(&mut self, _: Project, _: &mut Context<Self>) -> ResponseActFuture<Self, Projected> {
@@ -202,7 +203,8 @@ impl Work {
 
     async fn project(&self, claim: Claim) -> Result<Projected, Error> {
         let arrivals: Vec<_> = claim.entries.iter().map(|entry| entry.queued_at).collect();
-        let report = claim.project().await?;
+        let spans = self.spans(&claim);
+        let report = spans.within(claim.project()).await.inspect_err(|error| spans.failed(error))?;
         let now = self.deps.clock.now();
         let metrics = &self.deps.metrics;
         let mut total_ms = 0;
@@ -214,6 +216,19 @@ impl Work {
         metrics.projected_events.get_or_create(&self.label()).inc_by(report.done as u64);
         log_failures(&report);
         Ok(Projected { done: report.done, total_ms, ..Projected::default() })
+    }
+
+    /// The spans of the projection, under the traces of the requests that brought the events.
+    fn spans(&self, claim: &Claim) -> BatchSpans {
+        let work = trace::Work {
+            name: "projector.project",
+            kind: "internal",
+            whole: None,
+            actor: self.me.name(),
+            peer: None,
+            now: self.deps.clock.now(),
+        };
+        BatchSpans::open(&work, claim.entries.iter().map(trace::Part::from))
     }
 
     fn label(&self) -> OfEntity {

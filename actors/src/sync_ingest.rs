@@ -13,6 +13,7 @@ use crate::metrics::Outcome;
 use crate::outbox_pump::{OutboxPump, Wake};
 use crate::relay::{Relay, WakeRelay};
 use crate::supervised;
+use crate::trace;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Message, ResponseActFuture, WrapFuture};
 use notices::Notice;
 use std::any::Any;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 use velox_protocol::catalogue::{self, Entity};
 use velox_protocol::event::Event;
 use velox_store::{Error, IngestOutcome, Ingested, NewPush, PushOutcome};
@@ -36,6 +38,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const NOTIFY_PERIOD: Duration = Duration::from_millis(50);
 /// Notices that wait while the database takes those before them: beyond it only the log has them.
 const UNTOLD_NOTICES: usize = 200;
+/// Most pushes of a group that the span of its writing links to.
+const LINKED_PUSHES: usize = 50;
 
 /// Why a push was not answered with outcomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +92,8 @@ pub struct SyncIngest {
 struct Waiting {
     push: NewPush,
     answer: oneshot::Sender<Result<PushOutcome, IngestError>>,
+    /// The push's own.
+    span: Span,
     _permit: Box<dyn Any + Send>,
 }
 
@@ -127,6 +133,7 @@ impl SyncIngest {
             }
         }
         self.writing = true;
+        let span = self.writing_span(&group);
         let (pushes, askers): (Vec<NewPush>, Vec<_>) =
             group.into_iter().map(|w| (w.push, (w.answer, w._permit))).unzip();
         let deps = self.deps.clone();
@@ -141,12 +148,41 @@ impl SyncIngest {
             }
             (work, notices)
         };
-        ctx.spawn(write.into_actor(self).map(|(work, notices), me, ctx| {
+        ctx.spawn(write.instrument(span).into_actor(self).map(|(work, notices), me, ctx| {
             me.writing = false;
             me.announce(work, ctx);
             me.tell(notices, ctx);
             me.write_next(ctx);
         }));
+    }
+
+    /// The spans of what a peer sent, under the traces of the tills.
+    fn take_over(&self, push: &mut NewPush) -> trace::BatchSpans {
+        let peer = push.from_peer.clone();
+        let work = trace::Work {
+            name: <Self as TracedHandler<Push>>::SPAN,
+            kind: "internal",
+            whole: None,
+            actor: self.me.name(),
+            peer: peer.as_deref(),
+            now: self.deps.clock.now(),
+        };
+        trace::take_over(&work, push)
+    }
+
+    /// A group is written once: under its first push, with links to the others.
+    fn writing_span(&self, group: &[Waiting]) -> Span {
+        let Some((first, others)) = group.split_first() else {
+            return Span::none();
+        };
+        let (actor, pushes) = (self.me.name(), group.len());
+        let span = tracing::debug_span!(parent: &first.span, "sync_ingest.write", actor.name = actor, pushes);
+        if !span.is_disabled() {
+            for other in others.iter().take(LINKED_PUSHES) {
+                span.follows_from(other.span.id());
+            }
+        }
+        span
     }
 
     /// Tells shops of what was met, one after the other. Nobody waits for it, and no push is undone by it.
@@ -226,16 +262,25 @@ impl TracedHandler<Push> for SyncIngest {
 
     fn receive(
         &mut self,
-        msg: Push,
+        mut msg: Push,
         ctx: &mut Context<Self>,
     ) -> ResponseActFuture<Self, <Push as Message>::Result> {
         if msg.push.events.is_empty() {
             return answer(Ok(PushOutcome::default()));
         }
         let (asker, outcome) = oneshot::channel();
-        self.waiting.push_back(Waiting { push: msg.push, answer: asker, _permit: msg.permit });
+        let spans = self.take_over(&mut msg.push);
+        let span = Span::current();
+        self.waiting.push_back(Waiting { push: msg.push, answer: asker, span, _permit: msg.permit });
         self.write_next(ctx);
-        Box::pin(async move { outcome.await.unwrap_or(Err(IngestError::Unavailable)) }.into_actor(self))
+        let told = async move {
+            let told = outcome.await.unwrap_or(Err(IngestError::Unavailable));
+            if let Err(error) = &told {
+                spans.failed(error);
+            }
+            told
+        };
+        Box::pin(told.into_actor(self))
     }
 
     fn injected(_: crate::fault::InjectedFault) -> Option<<Push as Message>::Result> {

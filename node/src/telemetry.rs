@@ -17,7 +17,7 @@ use opentelemetry_sdk::{
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::FilterFn,
+    filter::{DynFilterFn, FilterExt as _, FilterFn},
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
     registry::LookupSpan,
@@ -149,7 +149,11 @@ where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter)?;
+    // A layer remembers what its filter has answered last on this thread, and goes by that where the answer for a place
+    // is always the same. A bare question whether something is wanted, such as sqlx asks after each query, would
+    // thereby cost the next span or line. So every place is asked anew.
+    let always = DynFilterFn::new(|_, _| true).with_max_level_hint(LevelFilter::TRACE);
+    let filter = EnvFilter::try_new(filter)?.and(always);
     let plain = fmt::layer().with_ansi(false).with_writer(lines::OneLine(writer));
     Ok(match format {
         LogFormat::Pretty => plain.with_filter(filter).boxed(),
@@ -164,11 +168,14 @@ where
 {
     let ours = |metadata: &Metadata<'_>| {
         let target = metadata.target();
-        // A query's span is for traces alone, so it is of level debug and never a log line.
-        let query = target.starts_with("velox_store") && metadata.is_span();
-        query || target.starts_with("velox") && *metadata.level() <= LevelFilter::INFO
+        // A span that is for traces alone, such as a query's, is of level debug: where none are exported it costs a
+        // comparison, and it never stands in a log line.
+        let most = if metadata.is_span() { LevelFilter::DEBUG } else { LevelFilter::INFO };
+        target.starts_with("velox") && *metadata.level() <= most
     };
-    tracing_opentelemetry::layer().with_tracer(tracer).with_filter(FilterFn::new(ours))
+    tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_filter(FilterFn::new(ours).with_max_level_hint(LevelFilter::DEBUG))
 }
 
 #[cfg(test)]
@@ -243,6 +250,68 @@ mod tests {
 
     fn otel(endpoint: String, protocol: OtlpProtocol) -> OtelConfig {
         OtelConfig { traces_endpoint: Some(endpoint), protocol, ..OtelConfig::default() }
+    }
+
+    /// Keeps names of finished spans; the SDK's own exporter of that kind is behind a feature.
+    #[derive(Debug, Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<String>>>);
+
+    impl opentelemetry_sdk::trace::SpanExporter for Kept {
+        async fn export(
+            &self,
+            batch: Vec<opentelemetry_sdk::trace::SpanData>,
+        ) -> opentelemetry_sdk::error::OTelSdkResult {
+            self.0.lock().unwrap().extend(batch.into_iter().map(|span| span.name.into_owned()));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_question_whether_something_is_wanted_costs_neither_a_span_nor_a_line() {
+        let (sink, kept) = (Sink::default(), Kept::default());
+        let writer = sink.clone();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(kept.clone()).build();
+        let logs = log_layer("info", LogFormat::Pretty, move || writer.clone()).unwrap();
+        let layers = tracing_subscriber::registry().with(logs).with(span_layer(provider.tracer("test")));
+        tracing::subscriber::with_default(layers, || {
+            // Wanted as a line alone, then as a span alone.
+            for _ in 0..2 {
+                assert!(tracing::enabled!(target: "hyper", tracing::Level::INFO));
+                tracing::info_span!(target: "velox_node", "asked-before").in_scope(|| {});
+                assert!(tracing::span_enabled!(target: "velox_store", tracing::Level::DEBUG));
+                tracing::info!("asked before");
+            }
+        });
+        assert_eq!(*kept.0.lock().unwrap(), ["asked-before", "asked-before"]);
+        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("asked before").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn spans_for_traces_alone_are_exported_and_are_no_log_lines() {
+        let kept = Kept::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(kept.clone()).build();
+        let layers = tracing_subscriber::registry().with(span_layer(provider.tracer("test")));
+        tracing::subscriber::with_default(layers, || {
+            tracing::debug_span!(target: "velox_actors::trace", "ours").in_scope(|| {});
+            tracing::debug_span!(target: "sqlx", "theirs").in_scope(|| {});
+        });
+        assert_eq!(*kept.0.lock().unwrap(), ["ours"]);
+        let text = logged("info", LogFormat::Pretty, || {
+            tracing::debug_span!(target: "velox_actors::trace", "ours").in_scope(|| tracing::info!("hello"));
+        });
+        assert!(text.contains("hello") && !text.contains("ours"), "{text}");
+    }
+
+    #[test]
+    fn without_an_endpoint_spans_for_traces_alone_cost_a_comparison() {
+        let logs = log_layer("info", LogFormat::Pretty, io::sink).unwrap();
+        let nothing: Option<Traces> = None;
+        let spans = nothing.as_ref().map(|traces| span_layer(traces.tracer()));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(logs).with(spans), || {
+            assert_eq!(LevelFilter::current(), LevelFilter::INFO);
+            assert!(!tracing::span_enabled!(target: "velox_actors::trace", tracing::Level::DEBUG));
+        });
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::peer::{DEADLINE, Failure, PeerClient, Request};
 use crate::reconciler::Reconcile;
 use crate::relay::{Relay, WakeRelay, Wire};
 use crate::sync_ingest::{Ingest, IngestError};
+use crate::trace::well_formed;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -16,7 +17,6 @@ use velox_protocol::federation::RelayBody;
 use velox_protocol::reconcile::EventName;
 use velox_protocol::reconciled::Reconciled;
 use velox_protocol::relayed::{self, Incoming};
-use velox_protocol::trace::well_formed;
 use velox_store::{Error, Fence, Held, Hop, Leases, NewEvent, NewPush, ReconcileError, Store};
 
 /// Where native nodes compare.

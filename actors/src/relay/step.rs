@@ -6,6 +6,7 @@ use crate::Deps;
 use crate::breaker::{Breaker, BreakerPolicy, BreakerState};
 use crate::peer::{Failure, Peer, PeerClient, Relayed};
 use crate::relay::RelayView;
+use crate::trace::{self, BatchSpans};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,10 +190,33 @@ impl Exchange {
             return Ok(Done::Delivered { more: true });
         }
         let sent_at = self.deps.clock.now();
-        match self.wire.relay(&claim.entries).await {
+        let spans = self.spans(&mut claim);
+        match spans.within(self.wire.relay(&claim.entries)).await {
             Ok(relayed) => self.mark(&claim, relayed, sent_at, more).await,
-            Err(failure) => self.give_back(&claim, failure).await,
+            Err(failure) => {
+                spans.failed(&failure);
+                self.give_back(&claim, failure).await
+            }
         }
+    }
+
+    /// The spans of the sending, under the traces of the requests that brought the events; the peer goes on under
+    /// them.
+    fn spans(&self, claim: &mut RelayClaim) -> BatchSpans {
+        let peer = &self.wire.peer().name;
+        let work = trace::Work {
+            name: "relay.send",
+            kind: "client",
+            whole: Some("relay.exchange"),
+            actor: &format!("relay.{peer}"),
+            peer: Some(peer),
+            now: self.deps.clock.now(),
+        };
+        let spans = BatchSpans::open(&work, claim.entries.iter().map(trace::Part::from));
+        for sent in claim.entries.iter_mut().filter_map(|entry| entry.trace_parent.as_mut()) {
+            *sent = spans.context(sent).unwrap_or_else(|| std::mem::take(sent));
+        }
+        spans
     }
 
     async fn mark(

@@ -19,7 +19,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Span, field::Empty};
 use tracing_actix_web::RootSpanBuilder;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use velox_protocol::trace::well_formed;
+use velox_actors::trace;
 
 use super::request_id::RequestId;
 
@@ -102,13 +102,7 @@ fn parent(headers: &HeaderMap) -> Context {
 /// The `traceparent` under which work for this request goes on: the present span's where traces are exported,
 /// else the caller's own.
 pub fn trace_parent(headers: &HeaderMap) -> Option<String> {
-    let context = Span::current().context();
-    let span = context.span().span_context().clone();
-    if span.is_valid() {
-        let flags = span.trace_flags().to_u8();
-        return Some(format!("00-{}-{}-{flags:02x}", span.trace_id(), span.span_id()));
-    }
-    TraceHeaders::of(headers).traceparent.map(str::to_owned)
+    trace::current().or_else(|| TraceHeaders::of(headers).traceparent.map(str::to_owned))
 }
 
 struct TraceHeaders<'a> {
@@ -122,7 +116,7 @@ impl<'a> TraceHeaders<'a> {
         let first = parents.next().and_then(|value| value.to_str().ok());
         // Two parents are none: nobody could say which is meant.
         let traceparent =
-            if parents.next().is_some() { None } else { first.filter(|text| well_formed(text)) };
+            if parents.next().is_some() { None } else { first.filter(|text| trace::well_formed(text)) };
         let states: Option<Vec<_>> = headers.get_all("tracestate").map(|value| value.to_str().ok()).collect();
         let tracestate = states.map(|states| states.join(",")).filter(|state| state.len() <= MAX_TRACESTATE);
         Self { traceparent, tracestate }

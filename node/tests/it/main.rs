@@ -41,5 +41,6 @@ mod stub_peer;
 mod supervision;
 mod support;
 mod texts;
+mod tracing;
 mod tricks;
 mod wire;

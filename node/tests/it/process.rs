@@ -56,6 +56,11 @@ impl Home {
         Home { dir, address: address.expect("a free port") }
     }
 
+    /// Where its node listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A path in the home.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -14,10 +14,10 @@ use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 use velox_actors::peer::Peer;
+use velox_actors::trace::well_formed;
 use velox_protocol::event::RejectionCode;
 use velox_protocol::federation::{MAX_RELAYED, RelayBody};
 use velox_protocol::relayed::{self, Incoming};
-use velox_protocol::trace::well_formed;
 use velox_store::{Hop, NewPush};
 
 /// Forms of one event may come together, so that there can be more than events.
