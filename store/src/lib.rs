@@ -13,6 +13,7 @@ pub mod embedded;
 mod error;
 mod events;
 mod health;
+mod id_lists;
 mod node_events;
 mod notifications;
 mod outbox;
@@ -20,7 +21,9 @@ mod projections;
 mod pull;
 mod reads;
 mod rebuild;
+mod recount;
 mod relay;
+mod replay;
 mod stored;
 mod stores;
 #[cfg(any(test, feature = "testing"))]
@@ -34,6 +37,7 @@ pub use devices::{DeviceRow, PullPosition, TokenHash};
 pub use error::Error;
 pub use events::{Hop, IngestOutcome, Ingested, NewEvent, NewPush, PushOutcome};
 pub use health::Readiness;
+pub use id_lists::{IdList, Named, Source};
 pub use node_events::{Actor, NodeStamp, node_device_id};
 pub use notifications::{NewNotification, NotificationRow};
 pub use outbox::{Claim, Entry, OutboxCounts, RetryPolicy};
@@ -41,9 +45,14 @@ pub use projections::{BatchReport, ProjectionFailure};
 pub use pull::{PullRequest, Pulled};
 pub use reads::*;
 pub use rebuild::{Difference, Rebuilt};
+pub use recount::StockRecount;
 pub use relay::{FormRow, Refusal, RelayClaim, RelayCounts, RelayEntry, RelayTarget};
+pub use replay::Awaited;
 pub use stores::{CreatedStore, Identity, StoreRow};
 pub use verify::Finding;
+
+/// A column that holds JSON.
+pub use sqlx::types::Json;
 
 /// How to reach a database: parsed from a `postgres://` URL.
 pub use sqlx::postgres::PgConnectOptions as ConnectOptions;

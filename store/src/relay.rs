@@ -10,7 +10,11 @@ use sqlx::types::Json;
 use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
+use velox_protocol::catalogue;
 use velox_protocol::clock::VectorClock;
+
+/// Events that are queued by one statement.
+const QUEUED_AT_ONCE: usize = 5_000;
 
 /// A peer that every new event of its stores is queued for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub struct FormRow {
     pub actor_user_id: Option<String>,
     pub actor_role: Option<String>,
     pub origin_node: Option<String>,
+    /// Whether it counts although it is not the one that came first.
+    pub effective: bool,
 }
 
 /// An event for a peer, with all its forms: usually one.
@@ -80,6 +86,13 @@ pub struct RelayEntry {
     pub trace_parent: Option<String>,
     /// The one that came first, then the others.
     pub forms: Vec<FormRow>,
+}
+
+impl RelayEntry {
+    /// The form that counts.
+    pub fn effective(&self) -> Option<&FormRow> {
+        self.forms.iter().find(|form| form.effective).or(self.forms.first())
+    }
 }
 
 /// Entries that are ours for a while.
@@ -137,6 +150,7 @@ struct Row {
     actor_user_id: Option<String>,
     actor_role: Option<String>,
     origin_node: Option<String>,
+    effective: bool,
 }
 
 impl Row {
@@ -166,6 +180,7 @@ impl Row {
             actor_user_id: self.actor_user_id,
             actor_role: self.actor_role,
             origin_node: self.origin_node,
+            effective: self.effective,
         };
         (entry, form)
     }
@@ -202,16 +217,16 @@ impl Store {
                    f.payload::text AS "payload!", f.payload_hash AS "payload_hash!", f.sent_hash,
                    f.delta_payload::text, f.vector_clock AS "vector_clock: Json<VectorClock>",
                    f.causal_dependencies AS "causal_dependencies: Json<Vec<String>>", f.causal_digest, f.request_id,
-                   f.actor_user_id, f.actor_role, f.origin_node
+                   f.actor_user_id, f.actor_role, f.origin_node, f.effective AS "effective!"
                FROM claimed c CROSS JOIN LATERAL (
                    SELECT 0 AS place, device_id, seq, type, version, created_at, payload, payload_hash, sent_hash,
                        delta_payload, vector_clock, causal_dependencies, causal_digest, request_id, actor_user_id,
-                       actor_role, origin_node
+                       actor_role, origin_node, false AS effective
                    FROM events e WHERE e.store_id = c.store_id AND e.event_id = c.event_id
                    UNION ALL
                    SELECT 1, device_id, seq, type, version, created_at, payload, payload_hash, sent_hash,
                        delta_payload, vector_clock, causal_dependencies, causal_digest, request_id, actor_user_id,
-                       actor_role, origin_node
+                       actor_role, origin_node, effective
                    FROM event_variants v WHERE v.store_id = c.store_id AND v.event_id = c.event_id) AS f
                ORDER BY c.priority, c.queued_at, c.store_id, c.event_id, f.place"#,
             peer,
@@ -359,6 +374,52 @@ impl Store {
         .execute(&self.relay)
         .await?;
         Ok(())
+    }
+
+    /// Queues events for a peer, also such as came from it: it asks for them, or lacks them. What was refused for
+    /// good or is done begins anew; what waits already stays as it is. Answers how many were queued.
+    ///
+    /// # Errors
+    /// The database's.
+    #[tracing::instrument(name = "db.relay.queue", level = "debug", skip_all, fields(peer))]
+    pub async fn queue_for_peer(
+        &self,
+        store_id: Uuid,
+        peer: &str,
+        event_ids: &[String],
+    ) -> Result<u64, Error> {
+        let mut queued = 0;
+        for event_ids in event_ids.chunks(QUEUED_AT_ONCE) {
+            let types = sqlx::query_scalar!(
+                r#"SELECT DISTINCT type AS "type!" FROM effective_events WHERE store_id = $1 AND event_id = ANY($2)"#,
+                store_id,
+                event_ids
+            )
+            .fetch_all(&self.pool)
+            .await?;
+            let priorities: Vec<i16> = types.iter().map(|name| catalogue::priority(name)).collect();
+            let done = sqlx::query!(
+                "INSERT INTO outbox_entries (store_id, event_id, event_type, target, peer, priority, created_at)
+                 SELECT e.store_id, e.event_id, e.type, 'federation-relay', $3, t.priority, now()
+                 FROM effective_events e JOIN unnest($4::text[], $5::int2[]) AS t(type, priority) USING (type)
+                 WHERE e.store_id = $1 AND e.event_id = ANY($2)
+                 -- In one order, so that two who queue the same events do not wait for each other.
+                 ORDER BY e.event_id
+                 ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
+                 SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL,
+                     locked_until = NULL, claim_token = NULL, created_at = EXCLUDED.created_at
+                 WHERE outbox_entries.status <> 'pending'",
+                store_id,
+                event_ids,
+                peer,
+                &types,
+                &priorities
+            )
+            .execute(&self.pool)
+            .await?;
+            queued += done.rows_affected();
+        }
+        Ok(queued)
     }
 
     /// How many events wait for a peer, and how many are dead.
