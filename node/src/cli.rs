@@ -9,6 +9,7 @@ mod demo;
 mod device;
 mod output;
 mod rebuild;
+mod replay;
 mod serve;
 mod signals;
 mod store;
@@ -50,6 +51,8 @@ enum Command {
     Verify(verify::Verify),
     /// Make the read tables anew from the events, beside a running node, and tell what was wrong
     Rebuild(rebuild::Rebuild),
+    /// Have events projected or sent to peers again
+    Replay(replay::Replay),
     /// Print the API description
     Openapi,
     /// The configuration
@@ -101,6 +104,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Device(device) => device.run(context).await,
         Command::Verify(verify) => verify.run(context).await,
         Command::Rebuild(rebuild) => rebuild.run(context).await,
+        Command::Replay(replay) => replay.run(context).await,
         Command::Openapi => output::json(&crate::http::openapi::document()).map(|()| Outcome::Fine),
         Command::Config(command) => command.run(&context),
     };

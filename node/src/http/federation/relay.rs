@@ -3,6 +3,7 @@
 //! They go the way of a till's, but are not checked against stock, are not sent back, and other content of a known
 //! event is no refusal. Never here: who the peer is.
 
+use super::is_device;
 use super::signed::{self, FromPeer};
 use crate::app::AppState;
 use crate::http::error::Problem;
@@ -104,11 +105,6 @@ fn parse(body: &[u8], peer: &Peer, now: DateTime<Utc>) -> Result<Vec<Read>, Prob
 
 fn sender(store_id: Uuid, device_id: &str, now: DateTime<Utc>) -> Sender<'_> {
     Sender { store_id, device_id, client_version: CLIENT_VERSION, user_id: None, now }
-}
-
-/// What a till may be called: see `StoreCaller::check_device`.
-fn is_device(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && !id.chars().any(char::is_control)
 }
 
 fn refusal(text: &RawValue, message: &str) -> Rejection {
