@@ -129,7 +129,7 @@ impl Metrics {
         let relayed_events = register!(
             relayed_events,
             Family::default(),
-            "Events for peers by outcome: accepted, refused, failed"
+            "Events for peers by outcome: accepted, refused, not_sent, failed"
         );
         let breaker_changes = register!(
             breaker_changes,

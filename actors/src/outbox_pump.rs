@@ -5,6 +5,7 @@ use crate::Deps;
 use crate::handles::{ChildRef, Identity};
 use crate::message::{Traced, TracedHandler, Worker, answer};
 use crate::projector::{Project, Projected, Projector};
+use crate::relay::{AskDebts, Relay};
 use crate::supervised;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Message, ResponseActFuture, WrapFuture};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +59,8 @@ pub struct OutboxPump {
     me: Identity,
     deps: Deps,
     projectors: BTreeMap<Entity, ChildRef<Projector>>,
+    /// Relays whose peers may know debts that no event bears.
+    creditors: Vec<ChildRef<Relay>>,
     lanes: BTreeMap<Entity, Lane>,
     stats: Stats,
     requeued: bool,
@@ -65,13 +68,19 @@ pub struct OutboxPump {
 }
 
 impl OutboxPump {
-    /// A pump over these projectors.
-    pub fn new(me: &Identity, deps: Deps, projectors: BTreeMap<Entity, ChildRef<Projector>>) -> Self {
+    /// A pump over these projectors. `creditors`: relays that ask their peers for the debts that payments wait for.
+    pub fn new(
+        me: &Identity,
+        deps: Deps,
+        projectors: BTreeMap<Entity, ChildRef<Projector>>,
+        creditors: Vec<ChildRef<Relay>>,
+    ) -> Self {
         let lanes = projectors.keys().map(|entity| (*entity, Lane::default())).collect();
         OutboxPump {
             me: me.clone(),
             deps,
             projectors,
+            creditors,
             lanes,
             stats: Stats::default(),
             requeued: false,
@@ -104,6 +113,10 @@ impl OutboxPump {
         self.stats.done += projected.done as i64;
         self.stats.failed += projected.failed as i64;
         self.stats.total_ms += projected.total_ms;
+        for relay in self.creditors.iter().filter(|_| projected.awaits_debt) {
+            // Full or restarting: it asks by itself a little later.
+            let _ = relay.try_tell(AskDebts);
+        }
         let Some(lane) = self.lanes.get_mut(&entity) else {
             return;
         };

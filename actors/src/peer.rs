@@ -5,6 +5,7 @@
 
 mod answer;
 mod outgoing;
+pub mod v1;
 
 use std::{collections::HashSet, fmt, io::Write, sync::Arc, time::Duration};
 
@@ -75,7 +76,7 @@ pub enum Protocol {
 }
 
 /// A configured peer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// Unique among the peers.
     pub name: String,
@@ -292,7 +293,7 @@ fn compressed(body: Vec<u8>) -> (Vec<u8>, bool) {
 }
 
 /// The body of a 200, within bounds; everything else is a failure.
-pub(crate) async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
+pub(crate) async fn read(response: Response) -> Result<Vec<u8>, Failure> {
     let status = response.status();
     if status != StatusCode::OK {
         return Err(match status.as_u16() {
@@ -304,6 +305,11 @@ pub(crate) async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
             code => Failure::Status { status: code, retry_after: retry_after(response.headers()) },
         });
     }
+    body_of(response).await
+}
+
+/// The body, within bounds, whatever the status.
+async fn body_of(mut response: Response) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| unsent(&error))? {
         if body.len() + chunk.len() > MAX_ANSWER {

@@ -39,6 +39,8 @@ pub struct Projected {
     pub retry_in: Option<Duration>,
     /// The database was away: try again later.
     pub unavailable: bool,
+    /// A payment waits for its debt that did not before.
+    pub awaits_debt: bool,
 }
 
 impl Message for Project {
@@ -215,7 +217,8 @@ impl Work {
         }
         metrics.projected_events.get_or_create(&self.label()).inc_by(report.done as u64);
         log_failures(&report);
-        Ok(Projected { done: report.done, total_ms, ..Projected::default() })
+        let awaits_debt = report.awaits_debt;
+        Ok(Projected { done: report.done, total_ms, awaits_debt, ..Projected::default() })
     }
 
     /// The spans of the projection, under the traces of the requests that brought the events.
@@ -258,6 +261,7 @@ impl Work {
                 Ok(one) => {
                     all.done += one.done;
                     all.total_ms += one.total_ms;
+                    all.awaits_debt |= one.awaits_debt;
                 }
                 Err(error) if error.is_transient() => return Err(error),
                 Err(error) => {

@@ -30,6 +30,8 @@ pub struct Reconcile {
     pub peer: Option<String>,
     /// Only report.
     pub dry_run: bool,
+    /// The peer was away: what a v1 node lists nowhere is sent to it again.
+    pub after_outage: bool,
 }
 
 impl Message for Reconcile {
@@ -87,7 +89,8 @@ impl Reconciler {
         }
         self.running = true;
         let busy = self.me.stats().begin();
-        let work = self.work(Reconcile { peer, ..Reconcile::default() });
+        let after_outage = peer.is_some();
+        let work = self.work(Reconcile { peer, after_outage, ..Reconcile::default() });
         ctx.spawn(work.into_actor(self).map(|done, me, ctx| {
             busy.done();
             me.running = false;

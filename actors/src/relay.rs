@@ -4,6 +4,7 @@
 //! nothing: only the peer's own refusal of an event spends its retries. Never here: how a peer is spoken to (see
 //! [`crate::peer`]), or what is queued for it.
 
+mod debts;
 mod step;
 mod view;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+use debts::AskedDebts;
 pub use step::Wire;
 use step::{Delivery, Done, Step};
 pub use view::{RelayStatus, RelayView};
@@ -41,6 +43,14 @@ const CLEAN_UP: Duration = Duration::from_secs(3_600);
 pub struct WakeRelay;
 
 impl Message for WakeRelay {
+    type Result = ();
+}
+
+/// Payments may wait for debts that a v1 peer knows.
+#[derive(Debug, Clone, Copy)]
+pub struct AskDebts;
+
+impl Message for AskDebts {
     type Result = ();
 }
 
@@ -72,6 +82,7 @@ pub struct Relay {
     again: bool,
     draining: bool,
     delivery: Delivery,
+    debts: AskedDebts,
     backoff: ExponentialBackoff,
     timer: Option<SpawnHandle>,
 }
@@ -92,6 +103,7 @@ impl Relay {
             again: false,
             draining: false,
             delivery,
+            debts: AskedDebts::default(),
             backoff: first_backoff(),
             timer: None,
         }
@@ -115,7 +127,9 @@ impl Relay {
         }
         let step = match admission {
             Admission::NotBefore(until) => return self.later(until - Instant::now(), ctx),
-            Admission::Trial | Admission::All if self.delivery.wants_trial => Step::Trial,
+            Admission::All if self.delivery.wants_trial => Step::Check,
+            // One event that the peer fails at must not hold the breaker open.
+            Admission::Trial if self.delivery.wants_trial || self.delivery.has_suspects() => Step::Trial,
             Admission::Trial | Admission::All => Step::Deliver,
         };
         self.perform(step, ctx);
@@ -150,6 +164,16 @@ impl Relay {
                     "CLOSED" => self.drive(ctx),
                     _ => self.later(TRIAL_PERIOD, ctx),
                 }
+            }
+            Done::Answers => {
+                self.delivery.tried();
+                let wait = self.backoff.next_backoff().unwrap_or(LONGEST_WAIT);
+                self.later(wait, ctx);
+            }
+            Done::PutAside => self.drive(ctx),
+            Done::PutOff(suspect) => {
+                self.delivery.puts_off(suspect);
+                self.drive(ctx);
             }
             Done::TooLarge => {
                 self.delivery.halve();
@@ -221,6 +245,7 @@ impl Relay {
         self.keep(ctx);
         if state.name() == "CLOSED" {
             (self.on_closed)(&peer);
+            self.ask_debts(ctx);
         }
     }
 
@@ -258,9 +283,10 @@ impl Relay {
                 me.breaker = kept.unwrap_or(me.breaker);
                 me.view.breaker(me.breaker.state());
                 me.drive(ctx);
+                me.ask_debts(ctx);
             }
             Err(error) => {
-                tracing::warn!(error, "the breaker's state could not be read");
+                tracing::warn!(%error, "the breaker's state could not be read");
                 ctx.run_later(PAUSE, Self::restore);
             }
         }));
@@ -298,6 +324,7 @@ impl Actor for Relay {
         self.restore(ctx);
         ctx.run_interval(self.deps.settings.outbox_poll, |_, ctx| ctx.notify(Traced::new(WakeRelay)));
         ctx.run_interval(CLEAN_UP, |me, ctx| me.clean_up(ctx));
+        ctx.run_interval(debts::AGAIN, |me, ctx| me.ask_debts(ctx));
     }
 }
 
@@ -322,6 +349,15 @@ impl TracedHandler<WakeRelay> for Relay {
         if self.restored {
             self.drive(ctx);
         }
+        answer(())
+    }
+}
+
+impl TracedHandler<AskDebts> for Relay {
+    const SPAN: &'static str = "relay.ask_debts";
+
+    fn receive(&mut self, _: AskDebts, ctx: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
+        self.ask_debts(ctx);
         answer(())
     }
 }

@@ -65,9 +65,11 @@ impl Node {
         leases: &Leases,
     ) -> Self {
         let here = Arbiter::current();
-        let (projection, pump) = projection(deps, &here);
         let told: Told = Arc::default();
         let (mut federation, relays) = relays(deps, &here, wires, &told);
+        let creditors = relays.iter().filter(|relay| matches!(relay.wire, Wire::V1(_)));
+        let creditors: Vec<ChildRef<Relay>> = creditors.map(|relay| relay.relay.clone()).collect();
+        let (projection, pump) = projection(deps, &here, &creditors);
         let threads: Vec<Arbiter> = (0..WRITERS).map(|_| Arbiter::new()).collect();
         let wakes = Wakes { pump: pump.clone(), relays: relays.iter().map(|r| r.relay.clone()).collect() };
         let (ingest_spec, ingest) = ingest(deps, &here, &threads, &wakes);
@@ -118,7 +120,11 @@ fn storage(deps: &Deps, here: &ArbiterHandle, postgres: Arc<EmbeddedPostgres>) -
     ChildSpec::supervisor("StorageSupervisor", Place::On(here.clone()), Policy::default(), vec![keeper])
 }
 
-fn projection(deps: &Deps, here: &ArbiterHandle) -> (ChildSpec, ChildRef<OutboxPump>) {
+fn projection(
+    deps: &Deps,
+    here: &ArbiterHandle,
+    creditors: &[ChildRef<Relay>],
+) -> (ChildSpec, ChildRef<OutboxPump>) {
     let mut children = Vec::new();
     let mut projectors: BTreeMap<Entity, ChildRef<Projector>> = BTreeMap::new();
     for entity in Entity::ALL {
@@ -131,10 +137,10 @@ fn projection(deps: &Deps, here: &ArbiterHandle) -> (ChildSpec, ChildRef<OutboxP
         children.push(spec.hang_limit(PROJECTOR_HANGS));
         projectors.insert(entity, projector);
     }
-    let for_pump = deps.clone();
+    let (for_pump, creditors) = (deps.clone(), creditors.to_vec());
     let (spec, pump) =
         ChildSpec::worker("outbox_pump", Place::On(here.clone()), &deps.faults, move |me, _| {
-            Ok(OutboxPump::new(me, for_pump.clone(), projectors.clone()))
+            Ok(OutboxPump::new(me, for_pump.clone(), projectors.clone(), creditors.clone()))
         });
     children.push(spec.mailbox(PUMP_MAILBOX));
     let group =

@@ -10,6 +10,7 @@ mod device;
 mod output;
 mod rebuild;
 mod reconcile;
+mod replay;
 mod serve;
 mod signals;
 mod store;
@@ -53,6 +54,8 @@ enum Command {
     Rebuild(rebuild::Rebuild),
     /// Compare the event log with those of the peers, and send each side what it lacks
     Reconcile(reconcile::Reconcile),
+    /// Have events projected or sent to peers again
+    Replay(replay::Replay),
     /// Print the API description
     Openapi,
     /// The configuration
@@ -105,6 +108,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Verify(verify) => verify.run(context).await,
         Command::Rebuild(rebuild) => rebuild.run(context).await,
         Command::Reconcile(reconcile) => reconcile.run(context).await,
+        Command::Replay(replay) => replay.run(context).await,
         Command::Openapi => output::json(&crate::http::openapi::document()).map(|()| Outcome::Fine),
         Command::Config(command) => command.run(&context),
     };

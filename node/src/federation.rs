@@ -6,9 +6,10 @@ use crate::config::{PeerConfig, PeerProtocol};
 use std::collections::HashMap;
 use std::sync::Arc;
 use velox_actors::handles::ChildRef;
+use velox_actors::peer::v1::V1Client;
 use velox_actors::peer::{Peer, PeerClient, PeerKey, Protocol};
 use velox_actors::reconciler::Reconciler;
-use velox_actors::relay::{RelayHandle, Wire};
+use velox_actors::relay::{RelayHandle, WakeRelay, Wire};
 use velox_protocol::signature::key_id;
 use velox_protocol::time::Clock;
 
@@ -31,6 +32,15 @@ impl Federation {
             .flat_map(|peer| peer.keys.iter().map(|key| (key_id(key.expose()), (peer.clone(), key.clone()))))
             .collect();
         Federation { relays, reconciler, keys }
+    }
+
+    /// Has the relays of these peers look for work now. Lost, it costs one poll period.
+    pub fn wake(&self, peers: &[String]) {
+        for relay in self.relays.iter().filter(|relay| peers.contains(&relay.wire.peer().name)) {
+            if let Err(error) = relay.relay.try_tell(WakeRelay) {
+                tracing::debug!(%error, "a relay was not woken");
+            }
+        }
     }
 
     /// The native peer that has this key.
@@ -63,8 +73,11 @@ pub fn peers(configured: &[PeerConfig]) -> Vec<Arc<Peer>> {
 pub fn wires(peers: &[Arc<Peer>], node_id: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Wire>> {
     // An error says that somebody has installed one before, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let native = peers.iter().filter(|peer| peer.protocol == Protocol::Velox);
-    native
-        .map(|peer| Ok(Wire::Velox(PeerClient::new(peer.clone(), node_id.into(), clock.clone())?)))
-        .collect()
+    let wire = |peer: &Arc<Peer>| {
+        Ok(match peer.protocol {
+            Protocol::Velox => Wire::Velox(PeerClient::new(peer.clone(), node_id.into(), clock.clone())?),
+            Protocol::V1 => Wire::V1(V1Client::new(peer.clone())?),
+        })
+    };
+    peers.iter().map(wire).collect()
 }

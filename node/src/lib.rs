@@ -9,4 +9,5 @@ pub mod config;
 pub mod federation;
 pub mod http;
 pub mod lifecycle;
+pub mod replay;
 pub mod telemetry;

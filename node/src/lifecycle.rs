@@ -26,6 +26,8 @@ use tracing_actix_web::TracingLogger;
 use velox_actors::breaker::BreakerPolicy;
 use velox_actors::fault::Faults;
 use velox_actors::metrics::Metrics;
+use velox_actors::peer::Protocol;
+use velox_actors::relay::Wire;
 use velox_actors::tree::Node;
 use velox_actors::{Deps, Settings};
 use velox_protocol::time::Clock;
@@ -183,6 +185,12 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
         admin_key: Some(admin_key.clone()),
         jwt_secret: config.jwt_secret.clone(),
         jwt_grace: config.jwt_grace,
+        v1_nodes: wires
+            .iter()
+            .map(Wire::peer)
+            .filter(|peer| peer.protocol == Protocol::V1)
+            .cloned()
+            .collect(),
     };
     let limit = RateLimit::new(config.rate_limit_rps, config.rate_limit_burst);
     let auth = web::Data::new(Auth::new(&credentials, database.store.clone(), limit, options.clock.clone()));

@@ -6,7 +6,7 @@ use crate::canonical::{self, Hash, KeyOrder};
 use crate::clock::{Key, VectorClock};
 use crate::json::{Json, MAX_DEPTH, Member};
 use crate::payload::Payload;
-use crate::{V1_NODE_DEVICE, catalogue, time};
+use crate::{V1_NODE_DEVICE, catalogue, time, v1};
 use chrono::{DateTime, Duration, Utc};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -24,10 +24,6 @@ pub const MAX_TYPE_CHARS: usize = 100;
 pub const SKEW_AHEAD: Duration = Duration::minutes(5);
 /// A device's time may be this far behind the node's before it is remarked upon.
 pub const SKEW_BEHIND: Duration = Duration::days(400);
-/// v1's client version when a node relays: what it says of hashes is trusted for its critical types alone.
-const V1_RELAY_CLIENT: &str = "federation-relay-1.0";
-/// v1's client version of made-up sales, which are refused.
-const SYNTHETIC_CLIENT: &str = "federation-synthetic-relay-1.0";
 const SYNTHETIC_IDS: [&str; 2] =
     ["00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"];
 
@@ -351,7 +347,7 @@ impl<'a> Envelope<'a> {
 
     fn refuse_synthetic(&self, event_id: &str, event_type: &str) -> Result<(), Refusal> {
         let synthetic = event_type == "SaleCreated"
-            && self.sender.client_version == SYNTHETIC_CLIENT
+            && self.sender.client_version == v1::SYNTHETIC_CLIENT
             && (SYNTHETIC_IDS.contains(&event_id) || self.text("full_payload_hash") == Some("synthetic"));
         if synthetic { Err((RejectionCode::IntegrityError, "a synthetic sale is no sale")) } else { Ok(()) }
     }
@@ -428,7 +424,7 @@ impl<'a> Envelope<'a> {
     /// A v1 node hashes some types otherwise; only of its critical ones a wrong hash is a fault. (A till that
     /// calls itself a node gains nothing: it may as well send no hash.)
     fn is_lax(&self, event_type: &str) -> bool {
-        self.sender.client_version == V1_RELAY_CLIENT
+        self.sender.client_version == v1::RELAY_CLIENT
             && !catalogue::find(event_type).is_some_and(|info| info.critical)
     }
 }

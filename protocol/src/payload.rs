@@ -6,7 +6,7 @@ mod fields;
 mod links;
 mod read;
 
-pub use links::{Link, LinkKind, derived_debt_id, link_id};
+pub use links::{Link, LinkKind, derived_debt_id, itemised_key, link_id};
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;

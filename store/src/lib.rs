@@ -16,6 +16,7 @@ mod events;
 mod fiscal;
 mod health;
 mod lease;
+mod id_lists;
 mod node_events;
 mod notifications;
 mod outbox;
@@ -27,6 +28,9 @@ mod rebuild;
 mod reconcile;
 mod relay;
 mod relay_queue;
+mod recount;
+mod relay;
+mod replay;
 mod stored;
 mod stores;
 #[cfg(any(test, feature = "testing"))]
@@ -43,6 +47,7 @@ pub use events::{Hop, IngestOutcome, Ingested, NewEvent, NewPush, PushOutcome};
 pub use fiscal::FiscalSeriesRow;
 pub use health::Readiness;
 pub use lease::{Fence, Held, Leases};
+pub use id_lists::{IdList, Named, Source};
 pub use node_events::{Actor, NodeStamp, node_device_id};
 pub use notifications::{NewNotification, NotificationRow};
 pub use outbox::{Claim, Entry, OutboxCounts, RetryPolicy};
@@ -52,9 +57,14 @@ pub use pull::{PullRequest, Pulled};
 pub use reads::*;
 pub use rebuild::{Difference, Rebuilt};
 pub use reconcile::{AnswerError, Portion, ReconcileError, Reconciliation, Summary};
+pub use recount::StockRecount;
 pub use relay::{FormRow, Refusal, RelayClaim, RelayCounts, RelayEntry, RelayTarget};
+pub use replay::Awaited;
 pub use stores::{CreatedStore, Identity, StoreRow};
 pub use verify::Finding;
+
+/// A column that holds JSON.
+pub use sqlx::types::Json;
 
 /// How to reach a database: parsed from a `postgres://` URL.
 pub use sqlx::postgres::PgConnectOptions as ConnectOptions;

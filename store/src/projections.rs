@@ -37,6 +37,8 @@ pub struct BatchReport {
     pub done: usize,
     /// Of those the ones whose event makes no row and never will as it is.
     pub failed: Vec<ProjectionFailure>,
+    /// Whether a payment waits for its debt now that did not before.
+    pub awaits_debt: bool,
 }
 
 /// An event whose meaning is unclear.
@@ -89,6 +91,7 @@ struct Sorted {
 pub(crate) struct Done {
     failed: Vec<ProjectionFailure>,
     audit: Audit,
+    awaits_debt: bool,
 }
 
 impl Claim {
@@ -102,7 +105,7 @@ impl Claim {
         let done = project(&mut self.transaction, self.entries, Locks::Taken).await?;
         self.transaction.commit().await?;
         done.audit.log(&self.pool).await;
-        Ok(BatchReport { done: count, failed: done.failed })
+        Ok(BatchReport { done: count, failed: done.failed, awaits_debt: done.awaits_debt })
     }
 }
 
@@ -123,7 +126,9 @@ pub(crate) async fn project(
         lock(connection, Family::Linked, stores).await?;
     }
     if !sorted.linked.is_empty() {
-        audit.met = standing::project(connection, &sorted.linked).await?;
+        let projected = standing::project(connection, &sorted.linked).await?;
+        audit.met = projected.met;
+        done.awaits_debt = projected.awaits_debt;
     }
     if !sorted.products.is_empty() {
         if locks == Locks::Taken {

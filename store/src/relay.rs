@@ -12,6 +12,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use velox_protocol::clock::VectorClock;
 
+
 /// A peer that every new event of its stores is queued for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayTarget {
@@ -63,6 +64,8 @@ pub struct FormRow {
     pub actor_user_id: Option<String>,
     pub actor_role: Option<String>,
     pub origin_node: Option<String>,
+    /// Whether it counts although it is not the one that came first.
+    pub effective: bool,
 }
 
 /// An event for a peer, with all its forms: usually one.
@@ -80,6 +83,13 @@ pub struct RelayEntry {
     pub trace_parent: Option<String>,
     /// The one that came first, then the others.
     pub forms: Vec<FormRow>,
+}
+
+impl RelayEntry {
+    /// The form that counts.
+    pub fn effective(&self) -> Option<&FormRow> {
+        self.forms.iter().find(|form| form.effective).or(self.forms.first())
+    }
 }
 
 /// Entries that are ours for a while.
@@ -137,6 +147,7 @@ struct Row {
     actor_user_id: Option<String>,
     actor_role: Option<String>,
     origin_node: Option<String>,
+    effective: bool,
 }
 
 impl Row {
@@ -166,6 +177,7 @@ impl Row {
             actor_user_id: self.actor_user_id,
             actor_role: self.actor_role,
             origin_node: self.origin_node,
+            effective: self.effective,
         };
         (entry, form)
     }
@@ -217,16 +229,16 @@ impl Store {
                    f.payload::text AS "payload!", f.payload_hash AS "payload_hash!", f.sent_hash,
                    f.delta_payload::text, f.vector_clock AS "vector_clock: Json<VectorClock>",
                    f.causal_dependencies AS "causal_dependencies: Json<Vec<String>>", f.causal_digest, f.request_id,
-                   f.actor_user_id, f.actor_role, f.origin_node
+                   f.actor_user_id, f.actor_role, f.origin_node, f.effective AS "effective!"
                FROM claimed c CROSS JOIN LATERAL (
                    SELECT 0 AS place, device_id, seq, type, version, created_at, payload, payload_hash, sent_hash,
                        delta_payload, vector_clock, causal_dependencies, causal_digest, request_id, actor_user_id,
-                       actor_role, origin_node
+                       actor_role, origin_node, false AS effective
                    FROM events e WHERE e.store_id = c.store_id AND e.event_id = c.event_id
                    UNION ALL
                    SELECT 1, device_id, seq, type, version, created_at, payload, payload_hash, sent_hash,
                        delta_payload, vector_clock, causal_dependencies, causal_digest, request_id, actor_user_id,
-                       actor_role, origin_node
+                       actor_role, origin_node, effective
                    FROM event_variants v WHERE v.store_id = c.store_id AND v.event_id = c.event_id) AS f
                ORDER BY c.priority, c.queued_at, c.store_id, c.event_id, f.place"#,
             peer,

@@ -4,6 +4,8 @@
 
 use crate::Deps;
 use crate::handles::ChildRef;
+use crate::peer::v1::reconcile::{CompareError, Comparison, Gaps};
+use crate::peer::v1::{self, V1Client};
 use crate::peer::{DEADLINE, Failure, PeerClient, Request};
 use crate::reconciler::Reconcile;
 use crate::relay::{Relay, WakeRelay, Wire};
@@ -15,8 +17,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use velox_protocol::federation::RelayBody;
 use velox_protocol::reconcile::EventName;
-use velox_protocol::reconciled::Reconciled;
+use velox_protocol::reconciled::{KindCounts, Reconciled};
 use velox_protocol::relayed::{self, Incoming};
+use velox_protocol::v1::Kind;
 use velox_store::{Error, Fence, Held, Hop, Leases, NewEvent, NewPush, ReconcileError, Store};
 
 /// Where native nodes compare.
@@ -73,6 +76,15 @@ impl From<Failure> for Stop {
     }
 }
 
+impl From<CompareError> for Stop {
+    fn from(error: CompareError) -> Self {
+        match error {
+            CompareError::Peer(failure) => Stop::Peer(failure),
+            CompareError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<ReconcileError<Failure>> for Stop {
     fn from(error: ReconcileError<Failure>) -> Self {
         match error {
@@ -125,8 +137,8 @@ pub async fn reconcile(
     let mut reports = Vec::new();
     for store_id in stores {
         for partner in partners.iter().filter(|partner| partner.wire.peer().serves(store_id)) {
-            let (dry_run, ending) = (wanted.dry_run, ending.clone());
-            let run = Run { deps, leases, sink, partner, store_id, dry_run, ending };
+            let (dry_run, after_outage, ending) = (wanted.dry_run, wanted.after_outage, ending.clone());
+            let run = Run { deps, leases, sink, partner, store_id, dry_run, after_outage, ending };
             let report = run.go().await;
             log(&report, wanted.dry_run);
             reports.push(report);
@@ -154,6 +166,7 @@ struct Run<'a> {
     partner: &'a Partner,
     store_id: Uuid,
     dry_run: bool,
+    after_outage: bool,
     ending: watch::Receiver<bool>,
 }
 
@@ -219,7 +232,36 @@ impl Run<'_> {
     async fn compare(&self, fence: Option<&Fence>, report: &mut Reconciled) -> Result<(), Stop> {
         match &self.partner.wire {
             Wire::Velox(client) => self.compare_native(client, fence, report).await,
+            Wire::V1(client) => self.compare_with_v1(client, fence, report).await,
         }
+    }
+
+    /// Compares id lists of the last 30 days, which is all that a v1 node can.
+    async fn compare_with_v1(
+        &self,
+        client: &V1Client,
+        fence: Option<&Fence>,
+        report: &mut Reconciled,
+    ) -> Result<(), Stop> {
+        let comparison = Comparison {
+            store_id: self.store_id,
+            now: self.deps.clock.now(),
+            dry_run: fence.is_none(),
+            after_outage: self.after_outage,
+        };
+        let compared = v1::reconcile::compare(client, &self.deps.store, comparison, fence).await?;
+        for (kind, counts) in [
+            (Kind::Sessions, &mut report.sessions),
+            (Kind::Sales, &mut report.sales),
+            (Kind::VoidedSales, &mut report.voids),
+            (Kind::Movements, &mut report.inventory.counts),
+            (Kind::Debts, &mut report.debts),
+            (Kind::Payments, &mut report.debt_payments),
+        ] {
+            *counts = counted(compared.of(kind));
+        }
+        report.other = counted(compared.other);
+        Ok(())
     }
 
     async fn compare_native(
@@ -342,6 +384,15 @@ impl Sink {
                 Ok(())
             }
         }
+    }
+}
+
+fn counted(gaps: Gaps) -> KindCounts {
+    KindCounts {
+        remote_missing_count: gaps.remote_missing,
+        local_missing_count: gaps.local_missing,
+        replayed_to_remote: gaps.replayed_to_remote,
+        replayed_to_local: gaps.replayed_to_local,
     }
 }
 

@@ -4,12 +4,14 @@
 
 use crate::Deps;
 use crate::breaker::{Breaker, BreakerPolicy, BreakerState};
-use crate::peer::{Failure, Peer, PeerClient, Relayed};
+use crate::peer::v1::V1Client;
+use crate::peer::{DEADLINE, Failure, Peer, PeerClient, Relayed};
 use crate::relay::RelayView;
 use crate::trace::{self, BatchSpans};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use uuid::Uuid;
 use velox_protocol::federation::MAX_RELAYED;
 use velox_store::{Error, Refusal, RelayClaim, RelayEntry, Store};
@@ -26,6 +28,8 @@ const STRIKES: u32 = 3;
 pub enum Wire {
     /// A native node.
     Velox(PeerClient),
+    /// A v1 node.
+    V1(V1Client),
 }
 
 impl Wire {
@@ -33,12 +37,14 @@ impl Wire {
     pub fn peer(&self) -> &Arc<Peer> {
         match self {
             Wire::Velox(client) => client.peer(),
+            Wire::V1(client) => client.peer(),
         }
     }
 
     pub(super) fn batch(&self) -> usize {
         match self {
             Wire::Velox(_) => MAX_RELAYED,
+            Wire::V1(_) => 1,
         }
     }
 
@@ -49,12 +55,15 @@ impl Wire {
     pub async fn probe(&self, limit: Duration) -> Result<(), Failure> {
         match self {
             Wire::Velox(client) => client.probe(limit).await.map(drop),
+            Wire::V1(client) => client.status(limit).await,
         }
     }
 
     async fn relay(&self, entries: &[RelayEntry]) -> Result<Relayed, Failure> {
-        match self {
-            Wire::Velox(client) => client.relay(entries).await,
+        match (self, entries) {
+            (Wire::Velox(client), _) => client.relay(entries).await,
+            (Wire::V1(client), [entry, ..]) => client.relay(entry).await,
+            (Wire::V1(_), []) => Ok(Relayed::default()),
         }
     }
 
@@ -62,6 +71,23 @@ impl Wire {
     async fn trial(&self) -> Result<(), Failure> {
         match self {
             Wire::Velox(client) => client.relay(&[]).await.map(drop),
+            Wire::V1(client) => client.status(DEADLINE).await,
+        }
+    }
+
+    /// Whether a peer that failed at something is well otherwise; a trial where that is known by no less.
+    async fn check(&self) -> Result<Done, Failure> {
+        match self {
+            Wire::Velox(_) => self.trial().await.map(|()| Done::Tried),
+            Wire::V1(client) => client.ping(DEADLINE).await.map(|()| Done::Answers),
+        }
+    }
+
+    /// Why an event can never be sent to this peer.
+    fn unsendable(&self, entry: &RelayEntry) -> Option<&'static str> {
+        match self {
+            Wire::Velox(_) => None,
+            Wire::V1(_) => V1Client::unsendable(entry),
         }
     }
 }
@@ -75,13 +101,24 @@ pub(super) struct Delivery {
     most: usize,
     limit: usize,
     strikes: BTreeMap<Suspect, u32>,
+    /// Put off for their strikes since the peer last took something.
+    put_off: BTreeSet<Suspect>,
     /// Whether the peer is well is to be found out first.
     pub(super) wants_trial: bool,
 }
 
+/// What a peer's failures at an event say of the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guilt {
+    /// The peer refuses it.
+    Refused,
+    /// The peer fails at others as well and has taken nothing since: it is put off, and nothing of it is spent.
+    Shared,
+}
+
 impl Delivery {
     pub(super) fn new(most: usize) -> Self {
-        Delivery { most, limit: most, strikes: BTreeMap::new(), wants_trial: false }
+        Delivery { most, limit: most, strikes: BTreeMap::new(), put_off: BTreeSet::new(), wants_trial: false }
     }
 
     /// Something small went through after something larger did not.
@@ -89,8 +126,14 @@ impl Delivery {
         self.limit < self.most
     }
 
+    /// Whether what is due may be what the peer fails at, so that it says little about the peer.
+    pub(super) fn has_suspects(&self) -> bool {
+        !self.strikes.is_empty()
+    }
+
     pub(super) fn went_well(&mut self) {
         self.limit = (self.limit * 2).min(self.most);
+        self.put_off.clear();
         self.wants_trial = false;
     }
 
@@ -100,6 +143,12 @@ impl Delivery {
 
     pub(super) fn halve(&mut self) {
         self.limit = (self.limit / 2).max(1);
+    }
+
+    /// It waits now; the next time it begins anew.
+    pub(super) fn puts_off(&mut self, suspect: Suspect) {
+        self.strikes.remove(&suspect);
+        self.put_off.insert(suspect);
     }
 
     /// A trial follows, to tell whether the peer or what was sent is at fault.
@@ -117,8 +166,10 @@ impl Delivery {
     }
 
     /// Whether the peer has failed at this event often enough while it was well.
-    fn is_guilty(&self, suspect: &Suspect) -> bool {
-        self.strikes.get(suspect).is_some_and(|strikes| *strikes >= STRIKES)
+    fn guilt(&self, suspect: &Suspect) -> Option<Guilt> {
+        self.strikes.get(suspect).filter(|strikes| **strikes >= STRIKES)?;
+        let alone = self.put_off.iter().all(|other| other == suspect);
+        Some(if alone { Guilt::Refused } else { Guilt::Shared })
     }
 }
 
@@ -127,8 +178,10 @@ impl Delivery {
 pub(super) enum Step {
     /// Send what is due.
     Deliver,
-    /// Find out whether the peer is well.
+    /// Find out whether the peer would take events.
     Trial,
+    /// Find out whether the peer that has just failed is well otherwise.
+    Check,
 }
 
 /// What became of it.
@@ -139,6 +192,12 @@ pub(super) enum Done {
     Delivered { more: bool },
     /// The peer is well.
     Tried,
+    /// Somebody is there, which is no success of an exchange.
+    Answers,
+    /// Nothing was sent: what was due cannot be.
+    PutAside,
+    /// Nothing was sent: the peer fails at this event, which waits now.
+    PutOff(Suspect),
     /// The peer wants less at once.
     TooLarge,
     /// `suspect`: the event that went alone.
@@ -150,14 +209,16 @@ pub(super) enum Done {
 impl Step {
     pub(super) async fn run(self, deps: Deps, wire: Wire, view: Arc<RelayView>, delivery: Delivery) -> Done {
         let done = match self {
-            Step::Trial => Ok(match wire.trial().await {
-                Ok(()) => Done::Tried,
-                Err(failure) => Done::Failed { failure, suspect: None },
-            }),
+            Step::Trial => Ok(tried(wire.trial().await.map(|()| Done::Tried))),
+            Step::Check => Ok(tried(wire.check().await)),
             Step::Deliver => Exchange { deps, wire, view, delivery }.run().await,
         };
         done.unwrap_or_else(|error| Done::Unavailable(error.to_string()))
     }
+}
+
+fn tried(outcome: Result<Done, Failure>) -> Done {
+    outcome.unwrap_or_else(|failure| Done::Failed { failure, suspect: None })
 }
 
 struct Exchange {
@@ -180,14 +241,14 @@ impl Exchange {
         let rest = beyond_bounds(&mut claim);
         more |= !rest.is_empty();
         self.deps.store.release_relay(&claim, &rest).await?;
+        if self.put_aside(&mut claim).await? {
+            return Ok(Done::PutAside);
+        }
         if let [only] = claim.entries.as_slice()
-            && self.delivery.is_guilty(&id(only))
+            && let Some(guilt) = self.delivery.guilt(&id(only))
         {
-            let reason =
-                format!("the peer fails at this event: {STRIKES} times in a row, while it is well otherwise");
-            let refusal = refusal(only, reason);
-            self.refuse(&claim, &[refusal]).await?;
-            return Ok(Done::Delivered { more: true });
+            self.put_off(&claim, only, guilt).await?;
+            return Ok(Done::PutOff(id(only)));
         }
         let sent_at = self.deps.clock.now();
         let spans = self.spans(&mut claim);
@@ -217,6 +278,36 @@ impl Exchange {
             *sent = spans.context(sent).unwrap_or_else(|| std::mem::take(sent));
         }
         spans
+    }
+
+    /// Marks what can never be sent as done, with the reason; whether nothing is left.
+    async fn put_aside(&self, claim: &mut RelayClaim) -> Result<bool, Error> {
+        let mut aside: BTreeMap<&'static str, Vec<Suspect>> = BTreeMap::new();
+        for entry in &claim.entries {
+            if let Some(reason) = self.wire.unsendable(entry) {
+                aside.entry(reason).or_default().push(id(entry));
+            }
+        }
+        let (keep, now) = (!self.deps.settings.outbox_retention.is_zero(), self.deps.clock.now());
+        for (reason, entries) in aside {
+            let store = &self.deps.store;
+            let done = store.finish_relay(claim, &entries, &HashMap::new(), now, Some(reason), keep).await?;
+            self.deps.metrics.relayed("not_sent", done);
+            tracing::info!(peer = claim.peer, reason, events = done, "events are not sent to a peer");
+        }
+        claim.entries.retain(|entry| self.wire.unsendable(entry).is_none());
+        Ok(claim.entries.is_empty())
+    }
+
+    /// Lets an event wait that the peer fails at.
+    async fn put_off(&self, claim: &RelayClaim, entry: &RelayEntry, guilt: Guilt) -> Result<(), Error> {
+        let reason =
+            format!("the peer fails at this event: {STRIKES} times in a row, while it is well otherwise");
+        if guilt == Guilt::Refused {
+            return self.refuse(claim, &[refusal(entry, reason)]).await;
+        }
+        let wait = Refusal { failures: entry.retry_count, ..refusal(entry, reason) };
+        self.deps.store.refuse_relay(claim, &[wait], self.deps.settings.relay_retry).await.map(drop)
     }
 
     async fn mark(
@@ -318,9 +409,16 @@ fn beyond_bounds(claim: &mut RelayClaim) -> Vec<Suspect> {
     rest
 }
 
-/// Keeps the breaker's state over a restart. Where it cannot be, the next start begins with a closed one.
+/// Keeps the breaker's state over a restart. Where it cannot be, the next start begins with an older one.
 pub(super) async fn keep_breaker(store: &Store, peer: &str, state: BreakerState) {
-    let _ = (store, peer, state);
+    let (failures, successes) = match state {
+        BreakerState::Closed { failures } => (failures, 0),
+        BreakerState::Open { .. } => (0, 0),
+        BreakerState::HalfOpen { successes } => (0, successes),
+    };
+    if let Err(error) = store.save_breaker(peer, state.name(), failures, successes).await {
+        tracing::warn!(%error, peer, "the breaker's state was not kept");
+    }
 }
 
 /// The breaker as it stood before a restart.
@@ -328,7 +426,11 @@ pub(super) async fn kept_breaker(
     store: &Store,
     peer: &str,
     policy: BreakerPolicy,
-) -> Result<Option<Breaker>, String> {
-    let _ = (store, peer, policy);
-    Ok(None)
+) -> Result<Option<Breaker>, Error> {
+    let kept = store.breaker_of(peer).await?;
+    Ok(kept.map(|kept| {
+        let counted = if kept.state == "HALF_OPEN" { kept.successes } else { kept.failures };
+        let open_for = kept.opened_ago.unwrap_or_default();
+        Breaker::restored(policy, &kept.state, counted, open_for, Instant::now())
+    }))
 }

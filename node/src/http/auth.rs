@@ -1,4 +1,4 @@
-//! Who calls: a device by its token, a v1 till by its JWT, the admin by the key.
+//! Who calls: a device by its token, a v1 till by its JWT, the admin by the key, a v1 node by the shared secret.
 //!
 //! The store of a call comes from the credential; a store named in a request can only agree with it.
 //! The extractors touch no body, so a handler that takes one of them and a `Payload` reads nothing of
@@ -11,6 +11,7 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
+use velox_actors::peer::Peer;
 use velox_protocol::time::Clock;
 use velox_store::Store;
 
@@ -59,6 +60,15 @@ pub enum Caller {
     Admin,
 }
 
+/// Whose request it is, nodes included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// Somebody at a store, or the admin.
+    Caller(Caller),
+    /// A v1 node, by the secret that it shares with this one.
+    Node(Arc<Peer>),
+}
+
 /// What the node authenticates by.
 #[derive(Debug, Default)]
 pub struct Credentials {
@@ -68,6 +78,8 @@ pub struct Credentials {
     pub jwt_secret: Option<Secret>,
     /// How long after its end a JWT is still taken on some routes.
     pub jwt_grace: Duration,
+    /// Peers that come with their shared secret as bearer.
+    pub v1_nodes: Vec<Arc<Peer>>,
 }
 
 /// Authentication of a node: one, given to every worker as `web::Data`.
@@ -76,6 +88,8 @@ pub struct Auth {
     admin: Option<[u8; 32]>,
     jwt: Option<JwtKey>,
     jwt_grace: Duration,
+    /// Digests of the secrets, as of the admin key; a node that rotates has two.
+    v1_nodes: Vec<([u8; 32], Arc<Peer>)>,
     devices: Devices,
     limit: RateLimit,
     clock: Arc<dyn Clock>,
@@ -103,6 +117,7 @@ impl Auth {
             admin: credentials.admin_key.as_ref().map(|key| Sha256::digest(key.expose()).into()),
             jwt: credentials.jwt_secret.as_ref().map(JwtKey::new),
             jwt_grace: credentials.jwt_grace,
+            v1_nodes: secrets(&credentials.v1_nodes),
             devices,
             limit,
             clock,
@@ -114,22 +129,40 @@ impl Auth {
         &self.devices
     }
 
-    /// Who sent this request. 401 unless the credential is good; 403 for a JWT of an unknown store;
-    /// 429 for a device that calls too often.
+    /// Who sent this request. 401 unless the credential is good; 403 for a JWT of an unknown store and for a
+    /// node; 429 for a device that calls too often.
     pub async fn caller(&self, request: &HttpRequest) -> Result<Caller, Problem> {
-        let credential = bearer(request).ok_or_else(Problem::unauthorized)?;
-        if self.is_admin(credential) {
-            return Ok(Caller::Admin);
+        match self.known(request).await? {
+            Known::Caller(caller) => Ok(caller),
+            Known::Node(_) => Err(Problem::forbidden()),
         }
-        if credential.starts_with(TOKEN_PREFIX) {
-            return self.device(credential).await;
-        }
-        self.jwt(credential, request.path()).await
     }
 
-    fn is_admin(&self, credential: &str) -> bool {
+    /// As [`Auth::caller`], for calls that a v1 node may make too.
+    pub async fn known(&self, request: &HttpRequest) -> Result<Known, Problem> {
+        let credential = bearer(request).ok_or_else(Problem::unauthorized)?;
         let digest: [u8; 32] = Sha256::digest(credential).into();
-        self.admin.as_ref().is_some_and(|admin| bool::from(admin.ct_eq(&digest)))
+        let is_admin = self.admin.as_ref().is_some_and(|admin| bool::from(admin.ct_eq(&digest)));
+        match self.v1_node(&digest) {
+            // v1 calls its secret that of the admin, so somebody may have given this node the same one.
+            Some(node) if !is_admin || is_v1_call(request.path()) => return Ok(Known::Node(node)),
+            _ if is_admin => return Ok(Known::Caller(Caller::Admin)),
+            _ => {}
+        }
+        let caller = if credential.starts_with(TOKEN_PREFIX) {
+            self.device(credential).await
+        } else {
+            self.jwt(credential, request.path()).await
+        };
+        caller.map(Known::Caller)
+    }
+
+    /// All are compared, so that the time does not tell which one fits.
+    fn v1_node(&self, digest: &[u8; 32]) -> Option<Arc<Peer>> {
+        let found = self.v1_nodes.iter().fold(None, |found, (secret, node)| {
+            if bool::from(secret.ct_eq(digest)) { Some(node) } else { found }
+        });
+        found.cloned()
     }
 
     async fn device(&self, token: &str) -> Result<Caller, Problem> {
@@ -150,6 +183,19 @@ impl Auth {
         }
         Ok(Caller::Jwt { store_id: claims.store_id, sub: claims.sub, role: claims.role })
     }
+}
+
+/// Secrets by their digests.
+fn secrets(nodes: &[Arc<Peer>]) -> Vec<([u8; 32], Arc<Peer>)> {
+    let of = |node: &Arc<Peer>| -> Vec<([u8; 32], Arc<Peer>)> {
+        node.keys.iter().map(|key| (Sha256::digest(key.expose()).into(), node.clone())).collect()
+    };
+    nodes.iter().flat_map(of).collect()
+}
+
+/// Whether the call means something else when a v1 node makes it than when the admin does.
+fn is_v1_call(path: &str) -> bool {
+    path == "/sync/push" || path.starts_with("/sync/federation/replay-")
 }
 
 /// Whether the path lies under one of [`GRACE_ROUTES`].
@@ -238,6 +284,34 @@ impl StoreCaller {
     }
 }
 
+/// Whoever pushes events: a till, the admin in its place, or a v1 node.
+#[derive(Debug)]
+pub enum PushCaller {
+    /// As for every call of a till.
+    Till(StoreCaller),
+    /// Events that it has taken from others.
+    Node(Arc<Peer>),
+}
+
+/// A v1 node by its secret, or the admin: 403 for another good credential.
+#[derive(Debug, Clone)]
+pub enum NodeCaller {
+    /// For every store.
+    Admin,
+    /// For its stores.
+    Node(Arc<Peer>),
+}
+
+impl NodeCaller {
+    /// 403 unless the store is served with the calling node.
+    pub fn check_store(&self, store_id: Uuid) -> Result<(), Problem> {
+        match self {
+            Self::Node(node) if !node.serves(store_id) => Err(Problem::forbidden()),
+            Self::Node(_) | Self::Admin => Ok(()),
+        }
+    }
+}
+
 /// The admin and nobody else: 403 for another good credential.
 #[derive(Debug, Clone, Copy)]
 pub struct AdminOnly;
@@ -254,6 +328,38 @@ impl FromRequest for StoreCaller {
             let auth = auth_of(&request)?;
             let caller = auth.caller(&request).await?;
             Ok(Self { caller, auth })
+        })
+    }
+}
+
+impl FromRequest for PushCaller {
+    type Error = Problem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let auth = auth_of(&request)?;
+            Ok(match auth.known(&request).await? {
+                Known::Caller(caller) => Self::Till(StoreCaller { caller, auth }),
+                Known::Node(node) => Self::Node(node),
+            })
+        })
+    }
+}
+
+impl FromRequest for NodeCaller {
+    type Error = Problem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            match auth_of(&request)?.known(&request).await? {
+                Known::Caller(Caller::Admin) => Ok(Self::Admin),
+                Known::Node(node) => Ok(Self::Node(node)),
+                Known::Caller(Caller::Device { .. } | Caller::Jwt { .. }) => Err(Problem::forbidden()),
+            }
         })
     }
 }

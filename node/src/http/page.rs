@@ -165,6 +165,29 @@ pub fn time_range(from: Option<&str>, to: Option<&str>) -> Result<TimeRange, Pro
     Ok(range)
 }
 
+/// The whole UTC days from `date_from` to `date_to`, both included.
+///
+/// # Errors
+/// 400 where one of them is no day, or they are the wrong way round.
+pub fn days(date_from: Option<&str>, date_to: Option<&str>) -> Result<TimeRange, Problem> {
+    let invalid = || invalid_query("date_from and date_to must be days (YYYY-MM-DD) of the years 1 to 9999.");
+    let day = |text: &str| match moment(text) {
+        Some(day @ Moment::Day(_)) => Ok(day),
+        _ => Err(invalid()),
+    };
+    let mut range = TimeRange::default();
+    if let Some(text) = date_from {
+        range.from = day(text)?.first();
+    }
+    if let Some(text) = date_to {
+        range.until = day(text)?.behind().ok_or_else(invalid)?;
+    }
+    if range.from >= range.until {
+        return Err(invalid_query("date_from is after date_to."));
+    }
+    Ok(range)
+}
+
 fn invalid_time() -> Problem {
     invalid_query("from and to must be dates (YYYY-MM-DD) or times (RFC 3339) of the years 1 to 9999.")
 }

@@ -1,12 +1,13 @@
-//! `POST /sync/push`: v1's push, with duplicates and warnings added.
+//! `POST /sync/push`: v1's push, with duplicates and warnings added; of a till, or of a v1 node (see [`node`]).
 //!
 //! A fault of one event is that event's alone; a fault of ours is a 503 for the whole push, and the till sends
 //! it again. Never here: what an event is (see `velox_protocol::event`), or how it is stored.
 
 mod conflicts;
 pub(super) mod judge;
+mod node;
 
-use super::auth::{Caller, StoreCaller};
+use super::auth::{Caller, PushCaller, StoreCaller};
 use super::body::read_push;
 use super::error::Problem;
 use super::trace::trace_parent;
@@ -34,11 +35,23 @@ struct Parsed {
     events: Vec<Result<Received, Rejection>>,
 }
 
-/// Stores a till's events and answers after the commit.
+/// Stores events and answers after the commit.
 ///
 /// # Errors
 /// 400 where the body can never be read as a push, 401, 403, 413, 415, 429, 503.
 pub async fn push(
+    state: web::Data<AppState>,
+    caller: PushCaller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    match caller {
+        PushCaller::Till(caller) => of_till(state, caller, request, payload).await,
+        PushCaller::Node(peer) => node::push(state, peer, request, payload).await,
+    }
+}
+
+async fn of_till(
     state: web::Data<AppState>,
     caller: StoreCaller,
     request: HttpRequest,
@@ -50,12 +63,8 @@ pub async fn push(
         Caller::Device { .. } | Caller::Admin => None,
     };
     let now = state.clock.now();
-    let read = move || parse(&body, user_id.as_deref(), now);
-    let parsed = if permit.bytes() <= INLINE_BYTES {
-        read()?
-    } else {
-        web::block(read).await.map_err(|error| Problem::internal(&error))??
-    };
+    let read = move || parse(&body, None, user_id.as_deref(), now);
+    let parsed = on_worker(permit.bytes(), read).await?;
     let store_id = caller.store(Some(parsed.store_id))?;
     caller.admit_device(&parsed.device_id).await?;
     if caller.caller() == &Caller::Admin && !state.auth.devices().store_exists(store_id).await? {
@@ -81,6 +90,17 @@ pub async fn push(
     Ok(HttpResponse::Ok().json(answer))
 }
 
+/// Reads a body of so many bytes, elsewhere where that takes long.
+async fn on_worker(
+    bytes: usize,
+    read: impl FnOnce() -> Result<Parsed, Problem> + Send + 'static,
+) -> Result<Parsed, Problem> {
+    if bytes <= INLINE_BYTES {
+        return read();
+    }
+    web::block(read).await.map_err(|error| Problem::internal(&error))?
+}
+
 /// The answer to a push that no writer has taken.
 pub(super) fn not_stored(error: IngestError) -> Problem {
     match error {
@@ -98,7 +118,13 @@ async fn acknowledged(state: &AppState, store_id: Uuid, device_id: &str) -> Vect
     })
 }
 
-fn parse(body: &[u8], user_id: Option<&str>, now: chrono::DateTime<chrono::Utc>) -> Result<Parsed, Problem> {
+/// `client`: what the sender is, whatever it says; `None`: what it says.
+fn parse(
+    body: &[u8],
+    client: Option<fn(&str) -> &str>,
+    user_id: Option<&str>,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<Parsed, Problem> {
     let unreadable = |detail: &'static str| Problem::bad_request("UNREADABLE_PUSH", detail);
     let body: PushBody<'_> = serde_json::from_slice(body)
         .map_err(|_| unreadable("The body is no push: see the API description."))?;
@@ -107,10 +133,11 @@ fn parse(body: &[u8], user_id: Option<&str>, now: chrono::DateTime<chrono::Utc>)
         return Err(Problem::payload_too_large());
     }
     let device_id = event::normal_id(&body.device_id);
+    let said = body.client_version.as_deref().unwrap_or_default();
     let sender = Sender {
         store_id,
         device_id: &device_id,
-        client_version: body.client_version.as_deref().unwrap_or_default(),
+        client_version: client.map_or(said, |client| client(said)),
         user_id,
         now,
     };

@@ -100,6 +100,11 @@ pub fn derived_debt_id(store_id: Uuid, sale_id: Uuid) -> Uuid {
     Uuid::new_v5(&store_id, format!("debt:{sale_id}").as_bytes())
 }
 
+/// The key of one of several moves that came as `items[]` under one movement's id.
+pub fn itemised_key(store_id: Uuid, movement_id: Uuid, index: usize) -> Uuid {
+    Uuid::new_v5(&store_id, format!("stock:{movement_id}:{index}").as_bytes())
+}
+
 impl Payload {
     /// Every id by which this event meets others. `request_id` is the envelope's.
     pub fn links(&self, store_id: Uuid, request_id: Option<&str>) -> Vec<Link> {
@@ -162,11 +167,7 @@ impl super::Stock {
     /// The key of one move that other events may bear too: the movement's id, with the index where itemised.
     pub fn shared_key(&self, store_id: Uuid, index: usize) -> Option<Uuid> {
         let movement_id = self.movement_id?;
-        Some(if self.itemised {
-            Uuid::new_v5(&store_id, format!("stock:{movement_id}:{index}").as_bytes())
-        } else {
-            movement_id
-        })
+        Some(if self.itemised { itemised_key(store_id, movement_id, index) } else { movement_id })
     }
 
     /// The key of one move, which is its row's id: the shared one, else made from the event's id.

@@ -33,16 +33,23 @@ impl Batch {
     }
 }
 
-/// Answers which events were absorbed by which.
+/// What was met while the rows were made.
+pub(super) struct Projected {
+    /// Which events were absorbed by which.
+    pub(super) met: Vec<Met>,
+    /// A payment waits for its debt that did not before.
+    pub(super) awaits_debt: bool,
+}
+
 pub(super) async fn project(
     connection: &mut PgConnection,
     new: &BTreeMap<Uuid, Batch>,
-) -> Result<Vec<Met>, Error> {
+) -> Result<Projected, Error> {
     let mut closures = closure::load(connection, new).await?;
     let mut before: BTreeMap<Uuid, Rows> = BTreeMap::new();
     let mut after: BTreeMap<Uuid, Rows> = BTreeMap::new();
     let mut again: Vec<(Uuid, Possible)> = Vec::new();
-    let mut met = Vec::new();
+    let (mut met, mut awaits_debt) = (Vec::new(), false);
     for (store, batch) in new {
         let closure = closures.remove(store).unwrap_or_default();
         let known: HashSet<&str> = closure.events.iter().map(|event| event.key.event_id.as_str()).collect();
@@ -61,6 +68,11 @@ pub(super) async fn project(
         all.extend(batch.events.iter().map(|(event, _)| event.clone()));
         let rows = resolve(*store, &all);
         met.extend(absorbed(*store, &all, &old, &rows));
+        awaits_debt |= rows.payments.values().any(|payment| {
+            let waits =
+                |rows: &Rows| matches!(rows.exceptions.get(&payment.event_id), Some(Exception::Waiting(_)));
+            waits(&rows) && !waits(&old)
+        });
         before.insert(*store, old);
         after.insert(*store, rows);
     }
@@ -69,7 +81,7 @@ pub(super) async fn project(
         stock::recount(connection, *store, possible.keys()).await?;
     }
     closure::save(connection, new).await?;
-    Ok(met)
+    Ok(Projected { met, awaits_debt })
 }
 
 /// The events that are absorbed now and were not before.

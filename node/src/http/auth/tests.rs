@@ -10,6 +10,7 @@ use actix_web::{
 };
 use chrono::TimeDelta;
 use serde_json::{Value, json};
+use velox_actors::peer::{PeerKey, Protocol};
 
 use super::{
     devices::{
@@ -51,7 +52,20 @@ fn credentials() -> Credentials {
         admin_key: Some(Secret::new(ADMIN)),
         jwt_secret: Some(Secret::new("v1")),
         jwt_grace: Duration::from_secs(3600),
+        v1_nodes: vec![node("shop", &["secret-of-shop", "new-secret-of-shop"]), node("all", &[SHARED])],
     }
+}
+
+const SHARED: &str = "a-secret-that-all-share";
+
+fn node(name: &str, keys: &[&str]) -> Arc<Peer> {
+    Arc::new(Peer {
+        name: name.to_owned(),
+        url: String::new(),
+        keys: keys.iter().map(|key| PeerKey::new(*key)).collect(),
+        stores: (name == "shop").then(|| [OWN].into()),
+        protocol: Protocol::V1,
+    })
 }
 
 fn world() -> World {
@@ -80,6 +94,22 @@ async fn admin_call(_: AdminOnly) -> HttpResponse {
     HttpResponse::Ok().json(json!({}))
 }
 
+async fn node_call(caller: NodeCaller, named: web::Query<Named>) -> Result<HttpResponse, Problem> {
+    caller.check_store(named.store.unwrap_or(OWN))?;
+    let who = match caller {
+        NodeCaller::Admin => "admin".to_owned(),
+        NodeCaller::Node(node) => node.name.clone(),
+    };
+    Ok(HttpResponse::Ok().json(who))
+}
+
+async fn push_call(caller: PushCaller) -> HttpResponse {
+    HttpResponse::Ok().json(match caller {
+        PushCaller::Till(_) => "till".to_owned(),
+        PushCaller::Node(node) => node.name.clone(),
+    })
+}
+
 async fn call(world: &World, uri: &str, authorization: Option<&str>) -> (u16, HeaderMap, Value) {
     let app = test::init_service(
         App::new()
@@ -88,6 +118,8 @@ async fn call(world: &World, uri: &str, authorization: Option<&str>) -> (u16, He
             .route("/sync/pull", web::get().to(store_call))
             .route("/stores/sales", web::get().to(store_call))
             .route("/admin", web::get().to(admin_call))
+            .route("/sync/federation/session-ids", web::get().to(node_call))
+            .route("/sync/push", web::get().to(push_call))
             .wrap(from_fn(request_id)),
     )
     .await;
@@ -102,6 +134,44 @@ async fn call(world: &World, uri: &str, authorization: Option<&str>) -> (u16, He
 
 async fn status(world: &World, uri: &str, credential: &str) -> u16 {
     call(world, uri, Some(&format!("Bearer {credential}"))).await.0
+}
+
+#[actix_web::test]
+async fn a_v1_node_is_known_by_its_secret_for_its_stores_and_its_calls() {
+    let world = world();
+    let lists = "/sync/federation/session-ids";
+    let foreign = format!("{lists}?store={OTHER}");
+    for (secret, own, other) in [
+        ("secret-of-shop", 200, 403),
+        ("new-secret-of-shop", 200, 403),
+        (SHARED, 200, 200),
+        (ADMIN, 200, 200),
+        (TOKEN, 403, 403),
+        (&jwt(OWN, NOW + 900), 403, 403),
+        ("secret-of-sho", 401, 401),
+    ] {
+        assert_eq!(status(&world, lists, secret).await, own, "{secret}");
+        assert_eq!(status(&world, &foreign, secret).await, other, "{secret}");
+    }
+    for uri in ["/admin", "/stores/sales", "/sync/pull"] {
+        assert_eq!(status(&world, uri, "secret-of-shop").await, 403, "{uri}");
+    }
+    // Nobody counts how often it calls.
+    let world = world_with(&credentials(), 1);
+    for _ in 0..5 {
+        assert_eq!(status(&world, lists, SHARED).await, 200);
+    }
+}
+
+#[actix_web::test]
+async fn one_secret_for_admin_and_node_is_the_nodes_where_that_differs() {
+    let credentials = Credentials { admin_key: Some(Secret::new(SHARED)), ..credentials() };
+    let world = world_with(&credentials, 1000);
+    let bearer = format!("Bearer {SHARED}");
+    let who = async |uri: &str| call(&world, uri, Some(&bearer)).await.2;
+    assert_eq!(who("/sync/push").await, "all");
+    assert_eq!(who("/sync/federation/session-ids").await, "admin");
+    assert_eq!(status(&world, "/admin", SHARED).await, 200);
 }
 
 #[actix_web::test]

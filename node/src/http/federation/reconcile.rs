@@ -4,7 +4,7 @@
 
 use super::signed::{self, FromPeer};
 use crate::app::AppState;
-use crate::http::auth::AdminOnly;
+use crate::http::auth::NodeCaller;
 use crate::http::body::read_json;
 use crate::http::error::Problem;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -108,13 +108,14 @@ pub struct ReconcileBody {
 /// 400, 401, 403, 404 for an unknown peer, 503.
 pub async fn auto_reconcile(
     state: web::Data<AppState>,
-    _: AdminOnly,
+    caller: NodeCaller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let wanted: ReconcileBody = read_json(&request, payload, &state.gate).await?;
     let store_id = uuid_of(&wanted.store_id)
         .ok_or_else(|| Problem::bad_request("INVALID_BODY", "store_id must be a UUID."))?;
+    caller.check_store(store_id)?;
     let Some(reconciler) = &state.federation.reconciler else {
         return match wanted.peer {
             Some(_) => Err(Problem::not_found("There is no such peer.")),
@@ -125,7 +126,8 @@ pub async fn auto_reconcile(
     if wanted.peer.as_ref().is_some_and(|name| !known(name)) {
         return Err(Problem::not_found("There is no such peer."));
     }
-    let message = Reconcile { store_id: Some(store_id), peer: wanted.peer, dry_run: wanted.dry_run };
+    let (peer, dry_run) = (wanted.peer, wanted.dry_run);
+    let message = Reconcile { store_id: Some(store_id), peer, dry_run, after_outage: false };
     match reconciler.ask(message, ROUND_LIMIT).await {
         Ok(Ok(reports)) => Ok(HttpResponse::Ok().json(reports)),
         Ok(Err(error)) => {

@@ -61,6 +61,9 @@ pub async fn read(
     if !signed.is_signed_by(key.expose(), signature) {
         return Err(Problem::unsigned("PEER_SIGNATURE", "The signature does not fit the request."));
     }
+    if !state.store.take_nonce(id, nonce).await? {
+        return Err(Problem::unsigned("PEER_REPEATED", "The request was made before."));
+    }
     Ok(FromPeer { peer: peer.clone(), body: bytes, permit })
 }
 
