@@ -12,7 +12,6 @@ use std::time::Duration;
 use uuid::Uuid;
 use velox_protocol::clock::VectorClock;
 
-
 /// A peer that every new event of its stores is queued for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayTarget {
@@ -273,16 +272,18 @@ impl Store {
                    payload_hash AS "payload_hash!", sent_hash, delta_payload::text,
                    vector_clock AS "vector_clock: Json<VectorClock>",
                    causal_dependencies AS "causal_dependencies: Json<Vec<String>>", causal_digest, request_id,
-                   actor_user_id, actor_role, origin_node
+                   actor_user_id, actor_role, origin_node, effective AS "effective!"
                FROM (
                    SELECT 0 AS place, store_id, event_id, received_at, trace_parent, device_id, seq, type, version,
                        created_at, payload, payload_hash, sent_hash, delta_payload, vector_clock,
-                       causal_dependencies, causal_digest, request_id, actor_user_id, actor_role, origin_node
+                       causal_dependencies, causal_digest, request_id, actor_user_id, actor_role, origin_node,
+                       false AS effective
                    FROM events WHERE store_id = $1 AND event_id = ANY($2)
                    UNION ALL
                    SELECT 1, store_id, event_id, received_at, trace_parent, device_id, seq, type, version,
                        created_at, payload, payload_hash, sent_hash, delta_payload, vector_clock,
-                       causal_dependencies, causal_digest, request_id, actor_user_id, actor_role, origin_node
+                       causal_dependencies, causal_digest, request_id, actor_user_id, actor_role, origin_node,
+                       effective
                    FROM event_variants WHERE store_id = $1 AND event_id = ANY($2)) AS forms
                ORDER BY event_id, place"#,
             store_id,

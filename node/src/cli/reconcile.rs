@@ -62,8 +62,12 @@ impl Reconcile {
             pod: rand::random(),
             settings: lifecycle::settings(config),
         };
-        let wanted =
-            reconciler::Reconcile { store_id: self.store, peer: self.peer.clone(), dry_run: self.dry_run };
+        let wanted = reconciler::Reconcile {
+            store_id: self.store,
+            peer: self.peer.clone(),
+            dry_run: self.dry_run,
+            after_outage: false,
+        };
         let (_alive, ending) = watch::channel(false);
         let sink = Sink::Database(store.clone());
         let reports = reconciler::reconcile(&deps, &leases, &partners, &sink, &wanted, ending).await;

@@ -3,8 +3,8 @@
 //! To add a call of a native peer: take a `Signed` request by [`signed::read`], which checks everything that a
 //! stranger could get wrong. To add a call of a v1 node: take a `NodeCaller`, and check its store.
 
-pub mod reconcile;
 pub mod id_lists;
+pub mod reconcile;
 pub mod relay;
 pub mod replay;
 pub mod signed;

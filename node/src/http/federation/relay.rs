@@ -3,7 +3,6 @@
 //! They go the way of a till's, but are not checked against stock, are not sent back, and other content of a known
 //! event is no refusal. Never here: who the peer is.
 
-use super::is_device;
 use super::signed::{self, FromPeer};
 use crate::app::AppState;
 use crate::http::error::Problem;

@@ -44,6 +44,7 @@ pub(super) async fn push(
         events: batch,
         trace_parent: trace_parent(request.headers()),
         from_peer: Some(peer.name.clone()),
+        fence: None,
     };
     let outcome = state.ingest.push(push, Box::new(permit)).await.map_err(not_stored)?;
     let answer = judge::answer(state.clock.now(), judged, outcome, Conflicts::default(), From::Node);
