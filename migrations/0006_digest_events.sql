@@ -5,9 +5,9 @@
 CREATE FUNCTION event_day(created_at timestamptz) RETURNS date LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN (created_at AT TIME ZONE 'UTC')::date;
 
--- 0 to 255: spreads the events of one day, however many they are.
+-- 0 to 1023: spreads the events of one day, however many they are.
 CREATE FUNCTION event_bucket(event_id text) RETURNS smallint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN get_byte(decode(left(md5(event_id), 2), 'hex'), 0)::smallint;
+    RETURN (('x' || left(md5(event_id), 3))::bit(12)::integer >> 2)::smallint;
 
 -- One form of an event, SHA-256 over what velox_protocol::event::Form consists of and the event's id. All lengths
 -- come first, so that no two forms are the same bytes. Texts become bytes by the escape format, where the backslash

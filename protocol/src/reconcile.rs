@@ -32,6 +32,9 @@ const MAX_ID_BYTES: usize = 4 * crate::event::MAX_ID_CHARS;
 /// Longest type, in bytes.
 const MAX_TYPE_BYTES: usize = 4 * crate::event::MAX_TYPE_CHARS;
 
+/// The last bucket of a day (`event_bucket` of the migrations).
+pub const LAST_BUCKET: u16 = 1_023;
+
 /// SHA-256 of one form of an event: what is compared (`event_item` of the migrations).
 pub type Item = [u8; 32];
 
@@ -41,9 +44,9 @@ pub struct Part {
     /// The UTC day of the events' own time.
     pub day: NaiveDate,
     /// The first bucket.
-    pub low: u8,
+    pub low: u16,
     /// The last one.
-    pub high: u8,
+    pub high: u16,
 }
 
 /// An event, with the type of one of its forms.
@@ -150,7 +153,7 @@ pub enum Malformed {
     /// A list does not ascend.
     #[error("a list that does not ascend")]
     Order,
-    /// A day or a year that is none of 1 to 9999, or an empty range.
+    /// A day or a year that is none of 1 to 9999, a bucket that is none, or no bucket.
     #[error("no such day")]
     Day,
     /// No UTF-8, or NUL.

@@ -19,7 +19,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn parts() -> Vec<Part> {
     vec![
-        Part { day: day(1970, 1, 1), low: 0, high: 255 },
+        Part { day: day(1970, 1, 1), low: 0, high: 1_023 },
         Part { day: day(2026, 11, 24), low: 7, high: 7 },
         Part { day: day(2026, 11, 24), low: 8, high: 16 },
     ]
@@ -39,11 +39,11 @@ fn requests() -> Vec<(Ask, &'static str)> {
         ),
         (
             Ask::Compare { scope: Scope::Forms(parts()), message: Vec::new() },
-            "04 00000003 000af93b 00ff 000b4a68 0707 000b4a68 0810",
+            "04 00000003 000af93b 0000 03ff 000b4a68 0007 0007 000b4a68 0008 0010",
         ),
         (
             Ask::Resolve { parts: parts()[..1].to_vec(), items: vec![[0xaa; 32]] },
-            "05 00000001 000af93b 00ff
+            "05 00000001 000af93b 0000 03ff
              00000001 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         ),
         (Ask::List { parts: Vec::new(), after: None }, "06 00000000 00000000"),
@@ -95,7 +95,7 @@ fn a_message_is_these_bytes() {
 #[test]
 fn a_digest_is_this_item() {
     let digest = Digest { day: day(2026, 11, 24), bucket: 9, count: 258, hash_a: -1, hash_b: 1 };
-    assert_eq!(hex(&digest.item()), "000b4a6809000000000102451204d3d796027f4a4a293c116eef36743a086d10");
+    assert_eq!(hex(&digest.item()), "000b4a680009000000000102899d926e899d749bf8167459bb93fb28aa2092d2");
     assert_eq!(Digested::read(&digest.item()), Some(Digested { day: digest.day, bucket: 9, count: 258 }));
     let differing = [
         Digest { day: day(2026, 11, 25), ..digest },
@@ -105,7 +105,7 @@ fn a_digest_is_this_item() {
         Digest { hash_b: 2, ..digest },
     ];
     for other in differing {
-        assert_ne!(other.item()[11..], digest.item()[11..], "the hash is of everything: {other:?}");
+        assert_ne!(other.item()[12..], digest.item()[12..], "the hash is of everything: {other:?}");
     }
     let many = Digest { count: u64::MAX, ..digest };
     assert_eq!(Digested::read(&many.item()).map(|seen| seen.count), Some((1 << 48) - 1));
@@ -145,8 +145,12 @@ fn a_malformed_message_is_refused() {
         (request(COMPARE_BUCKETS, &fields(&[&count(2), &day])), Malformed::Length),
         (request(COMPARE_BUCKETS, &count(4_097)), Malformed::Bound),
         (request(COMPARE_BUCKETS, &count(u32::MAX)), Malformed::Bound),
-        (request(COMPARE_FORMS, &fields(&[&count(1), &day, &[9, 8]])), Malformed::Day),
-        (request(COMPARE_FORMS, &fields(&[&count(2), &day, &[1, 3], &day, &[3, 4]])), Malformed::Order),
+        (request(COMPARE_FORMS, &fields(&[&count(1), &day, &[0, 9, 0, 8]])), Malformed::Day),
+        (request(COMPARE_FORMS, &fields(&[&count(1), &day, &[0, 9, 4, 0]])), Malformed::Day),
+        (
+            request(COMPARE_FORMS, &fields(&[&count(2), &day, &[0, 1, 0, 3], &day, &[0, 3, 0, 4]])),
+            Malformed::Order,
+        ),
         (request(RESOLVE, &fields(&[&count(0), &count(4_097)])), Malformed::Bound),
         (request(RESOLVE, &fields(&[&count(0), &count(1), &[0; 31]])), Malformed::Length),
         (request(RESOLVE, &fields(&[&count(0), &count(1), &[0; 33]])), Malformed::Length),

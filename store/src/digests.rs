@@ -14,7 +14,7 @@ use velox_protocol::reconcile::Digest;
 
 /// Class of the advisory locks under which the digests of one store are written. Writers of events take none.
 const LOCK_CLASS: i32 = 0x5645_0060;
-/// Deltas that are folded in one transaction, each of at most 256 buckets.
+/// Deltas that are folded in one transaction, each of at most 1,024 buckets.
 const AT_ONCE: i64 = 500;
 
 impl Store {
@@ -138,8 +138,7 @@ impl Row {
     fn digest(&self) -> Digest {
         Digest {
             day: self.day,
-            // A bucket is one byte.
-            bucket: u8::try_from(self.bucket).unwrap_or_default(),
+            bucket: u16::try_from(self.bucket).unwrap_or_default(),
             // One that is below 0 fits nothing, and so is unequal to the peer's.
             count: u64::try_from(self.count).unwrap_or_default(),
             hash_a: self.hash_a,

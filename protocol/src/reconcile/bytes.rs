@@ -1,6 +1,8 @@
 //! Fields of a message to bytes and back. Nothing is allocated for what is not there.
 
-use super::{EventName, MAX_ID_BYTES, MAX_MESSAGE, MAX_PARTS, MAX_TYPE_BYTES, Malformed, Part, VERSION};
+use super::{
+    EventName, LAST_BUCKET, MAX_ID_BYTES, MAX_MESSAGE, MAX_PARTS, MAX_TYPE_BYTES, Malformed, Part, VERSION,
+};
 use chrono::{Datelike as _, NaiveDate};
 
 /// The last day of the year 9999, counted from the first of the year 1, which is 1.
@@ -43,7 +45,8 @@ impl Writer {
     pub(super) fn parts(&mut self, parts: &[Part]) {
         self.list(parts, |to, part| {
             to.put(&number_of(part.day).to_be_bytes());
-            to.put(&[part.low, part.high]);
+            to.put(&part.low.to_be_bytes());
+            to.put(&part.high.to_be_bytes());
         });
     }
 
@@ -131,10 +134,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn parts(&mut self) -> Result<Vec<Part>, Malformed> {
-        let parts = self.list(MAX_PARTS, 6, |from| {
+        let parts = self.list(MAX_PARTS, 8, |from| {
             let day = from.day()?;
-            let [low, high] = from.array()?;
-            if low <= high { Ok(Part { day, low, high }) } else { Err(Malformed::Day) }
+            let low = u16::from_be_bytes(from.array()?);
+            let high = u16::from_be_bytes(from.array()?);
+            if low <= high && high <= LAST_BUCKET { Ok(Part { day, low, high }) } else { Err(Malformed::Day) }
         })?;
         ascending(parts, |a, b| (a.day, a.high) < (b.day, b.low))
     }

@@ -11,10 +11,12 @@ use chrono::NaiveDate;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// Buckets that are counted first in a statement: a sixteenth of a day that nobody knows the size of.
-const FIRST_SLICE: i16 = 16;
-/// Rows of a statement below which the next one takes more buckets.
-const SMALL_SLICE: i64 = 10_000;
+/// The last bucket, as PostgreSQL numbers them.
+const LAST_BUCKET: i16 = velox_protocol::reconcile::LAST_BUCKET as i16;
+/// Rows of a day that are counted by one statement.
+const SMALL_DAY: i64 = 20_000;
+/// Buckets that are counted by one statement of a larger day: a sixteenth, and so of 8 million rows in seconds.
+const SLICE: i16 = 64;
 /// Days that one call recounts at most, however few rows they have.
 const DAYS_AT_ONCE: usize = 256;
 /// Rows of a day up to which it is recounted because a peer, or a comparison, takes its digests for wrong. Larger
@@ -57,7 +59,7 @@ impl Store {
     /// have no digest yet are met on the way.
     ///
     /// # Errors
-    /// The database's; the next call goes on with the day that failed.
+    /// The database's; the next call goes on after the day that failed.
     #[tracing::instrument(name = "db.digests.recount_oldest", level = "debug", skip_all)]
     pub async fn recount_oldest(&self, store_id: Uuid, rows: u64) -> Result<Recounted, Error> {
         self.fold_digests(store_id).await?;
@@ -66,20 +68,24 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
         let (mut last, mut wrapped) = (start, start.is_none());
-        while recounted.rows < rows && recounted.days < DAYS_AT_ONCE {
+        let mut outcome = Ok(());
+        while outcome.is_ok() && recounted.rows < rows && recounted.days < DAYS_AT_ONCE {
             match self.next_day(store_id, last).await? {
                 // Once around.
                 Some(day) if wrapped && start.is_some_and(|start| day > start) => break,
                 Some(day) => {
-                    recounted.add(day, self.recount(store_id, day).await?);
-                    self.set_recounted(store_id, day).await?;
+                    let counted = self.recount(store_id, day).await;
+                    outcome = counted.map(|counted| recounted.add(day, counted));
                     last = Some(day);
                 }
                 None if wrapped => break,
                 None => (last, wrapped) = (None, true),
             }
         }
-        Ok(recounted)
+        if let Some(last) = last {
+            self.set_recounted(store_id, last).await?;
+        }
+        outcome.map(|()| recounted)
     }
 
     /// Counts days anew whose digests are in doubt, without the large ones.
@@ -113,26 +119,39 @@ impl Store {
         Ok(recounted)
     }
 
-    /// The rows of a day, and whether its digests were mended. Slice by slice, so that no statement takes long.
+    /// The rows of a day, and whether its digests were mended. A large day slice by slice, so that no statement takes
+    /// long, whatever the digests say of its size.
     async fn recount(&self, store_id: Uuid, day: NaiveDate) -> Result<(u64, bool), Error> {
-        let (mut rows, mut mended) = (0, false);
-        let (mut low, mut width) = (0, FIRST_SLICE);
-        while low <= 255 {
-            let high = 255.min(low + width - 1);
+        let found = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "count!"
+               FROM (SELECT 1 FROM event_items WHERE store_id = $1 AND day = $2 LIMIT $3) AS found"#,
+            store_id,
+            day,
+            SMALL_DAY + 1
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let width = if found > SMALL_DAY { SLICE } else { LAST_BUCKET + 1 };
+        let (mut rows, mut wrong) = (0, 0);
+        let mut low = 0;
+        loop {
+            let high = LAST_BUCKET.min(low + (width - 1));
             let mut transaction = self.lock_digests(store_id).await?;
             let slice = recount_slice(&mut transaction, store_id, day, (low, high)).await?;
-            transaction.commit().await?;
             rows += slice.rows.unsigned_abs();
-            mended |= slice.wrong > 0;
-            low = high + 1;
-            if slice.rows < SMALL_SLICE {
-                width *= 4;
+            wrong += slice.wrong;
+            if high < LAST_BUCKET {
+                transaction.commit().await?;
+                low = high + 1;
+                continue;
             }
+            if wrong > 0 || !is_summed_up(&mut transaction, store_id, day).await? {
+                sum_up(&mut transaction, store_id, day).await?;
+                wrong += 1;
+            }
+            transaction.commit().await?;
+            return Ok((rows, wrong > 0));
         }
-        let mut transaction = self.lock_digests(store_id).await?;
-        mended |= sum_up(&mut transaction, store_id, day).await?;
-        transaction.commit().await?;
-        Ok((rows, mended))
     }
 
     /// The next day that has rows or a digest.
@@ -225,8 +244,23 @@ async fn recount_slice(
     Ok(slice)
 }
 
-/// Makes the day's digest that of its buckets, and forgets empty ones; whether it was not. Needs the lock.
-async fn sum_up(connection: &mut PgConnection, store_id: Uuid, day: NaiveDate) -> Result<bool, Error> {
+/// Whether the day's digest is that of its buckets.
+async fn is_summed_up(connection: &mut PgConnection, store_id: Uuid, day: NaiveDate) -> Result<bool, Error> {
+    let is_summed_up = sqlx::query_scalar!(
+        r#"SELECT (coalesce(sum(b.count), 0), coalesce(bit_xor(b.hash_a), 0), coalesce(bit_xor(b.hash_b), 0))
+               = (coalesce(min(d.count), 0), coalesce(min(d.hash_a), 0), coalesce(min(d.hash_b), 0)) AS "is_summed_up!"
+           FROM (SELECT count, hash_a, hash_b FROM event_digests WHERE store_id = $1 AND day = $2) AS b
+           FULL JOIN (SELECT count, hash_a, hash_b FROM event_days WHERE store_id = $1 AND day = $2) AS d ON true"#,
+        store_id,
+        day
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(is_summed_up)
+}
+
+/// Makes the day's digest that of its buckets, and forgets empty ones. Needs the lock.
+async fn sum_up(connection: &mut PgConnection, store_id: Uuid, day: NaiveDate) -> Result<(), Error> {
     sqlx::query!(
         "DELETE FROM event_digests WHERE store_id = $1 AND day = $2 AND count = 0 AND hash_a = 0 AND hash_b = 0",
         store_id,
@@ -234,28 +268,17 @@ async fn sum_up(connection: &mut PgConnection, store_id: Uuid, day: NaiveDate) -
     )
     .execute(&mut *connection)
     .await?;
-    let written = sqlx::query!(
-        "INSERT INTO event_days AS d (store_id, day, count, hash_a, hash_b)
+    sqlx::query!("DELETE FROM event_days WHERE store_id = $1 AND day = $2", store_id, day)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!(
+        "INSERT INTO event_days (store_id, day, count, hash_a, hash_b)
          SELECT $1, $2, sum(count), bit_xor(hash_a), bit_xor(hash_b) FROM event_digests
-         WHERE store_id = $1 AND day = $2 HAVING count(*) > 0
-         ON CONFLICT (store_id, day) DO UPDATE
-         SET count = EXCLUDED.count, hash_a = EXCLUDED.hash_a, hash_b = EXCLUDED.hash_b
-         WHERE (d.count, d.hash_a, d.hash_b) <> (EXCLUDED.count, EXCLUDED.hash_a, EXCLUDED.hash_b)",
+         WHERE store_id = $1 AND day = $2 HAVING count(*) > 0",
         store_id,
         day
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    let emptied = sqlx::query!(
-        "WITH gone AS (
-             DELETE FROM event_days d WHERE d.store_id = $1 AND d.day = $2
-                 AND NOT EXISTS (SELECT 1 FROM event_digests b WHERE b.store_id = $1 AND b.day = $2)
-             RETURNING count, hash_a, hash_b)
-         SELECT 1 AS wrong FROM gone WHERE count <> 0 OR hash_a <> 0 OR hash_b <> 0",
-        store_id,
-        day
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(written.rows_affected() > 0 || emptied.is_some())
+    Ok(())
 }

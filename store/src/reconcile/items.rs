@@ -23,8 +23,8 @@ impl Columns {
     fn of(parts: &[Part]) -> Self {
         Columns {
             day: parts.iter().map(|part| part.day).collect(),
-            low: parts.iter().map(|part| i16::from(part.low)).collect(),
-            high: parts.iter().map(|part| i16::from(part.high)).collect(),
+            low: parts.iter().map(|part| column(part.low)).collect(),
+            high: parts.iter().map(|part| column(part.high)).collect(),
         }
     }
 }
@@ -122,6 +122,11 @@ impl Store {
         .await?;
         Ok(names)
     }
+}
+
+/// A bucket as PostgreSQL numbers them; greater ones than there are stay that.
+fn column(bucket: u16) -> i16 {
+    i16::try_from(bucket).unwrap_or(i16::MAX)
 }
 
 fn item(bytes: Vec<u8>) -> Result<Item, Error> {

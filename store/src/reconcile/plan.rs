@@ -4,14 +4,16 @@ use super::SESSION_FORMS;
 use chrono::{Datelike as _, NaiveDate};
 use negentropy::Id;
 use std::collections::BTreeMap;
-use velox_protocol::reconcile::{Digested, EventName, Item, MAX_PARTS, Part, Scope};
+use velox_protocol::reconcile::{Digested, EventName, Item, LAST_BUCKET, MAX_PARTS, Part, Scope};
 
 /// Events that are named at once.
 pub(super) const PORTION: usize = 2_000;
 /// Forms of a day up to which they are compared at once: its buckets would cost another round.
 const SMALL_DAY: u64 = 4_096;
-/// Years or days whose days or buckets are compared at once: at most 23,424 digests.
-const DIGESTED: usize = 64;
+/// Years whose days are compared at once: at most 23,424 digests.
+const YEARS: usize = 64;
+/// Days whose buckets are compared at once: at most 16,384 digests.
+const DAYS: usize = 16;
 
 /// A step of a comparison.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub(super) struct Sides {
     there: u64,
 }
 
-pub(super) type Differing = BTreeMap<(NaiveDate, u8), Sides>;
+pub(super) type Differing = BTreeMap<(NaiveDate, u16), Sides>;
 
 /// What differs, by the digests that only the one side has and that only the other one has.
 pub(super) fn differing(have: &[Id], need: &[Id]) -> Differing {
@@ -70,7 +72,7 @@ fn after_years(differing: &Differing) -> Vec<Work> {
     let years = differing.keys().filter_map(|(day, _)| u16::try_from(day.year()).ok());
     let mut years: Vec<u16> = years.collect();
     years.dedup();
-    years.chunks(DIGESTED).map(|years| Work::Compare(Scope::Days(years.to_vec()))).collect()
+    years.chunks(YEARS).map(|years| Work::Compare(Scope::Days(years.to_vec()))).collect()
 }
 
 fn after_days(differing: &Differing) -> Vec<Work> {
@@ -81,13 +83,13 @@ fn after_days(differing: &Differing) -> Vec<Work> {
             Sides { here, there: 0 } => slices(day, *here).for_each(|(part, n)| steps.here.add(part, n)),
             Sides { here: 0, there } => slices(day, *there).for_each(|(part, n)| steps.there.add(part, n)),
             Sides { here, there } if *here.max(there) <= SMALL_DAY => {
-                steps.both.add(Part { day, low: 0, high: 255 }, *here.max(there));
+                steps.both.add(Part { day, low: 0, high: LAST_BUCKET }, *here.max(there));
             }
             _ if large.last() != Some(&day) => large.push(day),
             _ => {}
         }
     }
-    let large = large.chunks(DIGESTED).map(|days| Work::Compare(Scope::Buckets(days.to_vec())));
+    let large = large.chunks(DAYS).map(|days| Work::Compare(Scope::Buckets(days.to_vec())));
     large.chain(steps.work()).collect()
 }
 
@@ -106,10 +108,11 @@ fn after_buckets(differing: &Differing) -> Vec<Work> {
 
 /// A whole day in slices of about a portion each, as ids spread over its buckets.
 fn slices(day: NaiveDate, forms: u64) -> impl Iterator<Item = (Part, u64)> {
-    let slices = forms.div_ceil(PORTION as u64).clamp(1, 256);
-    let width = u8::try_from(256 / slices - 1).unwrap_or(u8::MAX);
-    let lows = (0..=255_u8).step_by(usize::from(width) + 1);
-    lows.map(move |low| (Part { day, low, high: low.saturating_add(width) }, forms / slices + 1))
+    let buckets = LAST_BUCKET + 1;
+    let slices = forms.div_ceil(PORTION as u64).clamp(1, u64::from(buckets));
+    let width = u16::try_from(u64::from(buckets) / slices).unwrap_or(1);
+    let lows = (0..buckets).step_by(usize::from(width));
+    lows.map(move |low| (Part { day, low, high: LAST_BUCKET.min(low + width - 1) }, forms / slices + 1))
 }
 
 struct Steps {
