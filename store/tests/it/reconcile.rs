@@ -214,6 +214,28 @@ async fn a_peer_with_an_empty_log_lacks_everything() {
 }
 
 #[tokio::test]
+async fn a_list_goes_on_past_what_the_digests_say() {
+    let (one, other) = two().await;
+    one.run(&insert_many(one.id, 3, 1, 5_000, 90_000)).await;
+    one.store.fold_digests(one.id).await.expect("a fold");
+    one.run("UPDATE event_days SET count = 1").await;
+    assert_eq!(both_ways(&one, &other).await, (many(1..=5_000), ids(&[])));
+}
+
+#[tokio::test]
+async fn names_that_one_answer_does_not_take_come_with_the_next() {
+    let (one, other) = two().await;
+    // Two days of 1.4 MB of ids; the other side has something of the second day.
+    let long = "repeat('🙂', 240) || i";
+    let insert = insert_many(one.id, 3, 1, 2_800, 60).replace("'many-' || i", long);
+    one.run(&insert).await;
+    other.tell("a@1 sale S1").await;
+    other.run(&insert_many(one.id, 3, 1_500, 1_500, 60)).await;
+    let expected = (1..=2_800).map(|n| format!("{}{n}", "🙂".repeat(240))).collect();
+    assert_eq!(both_ways(&one, &other).await, (expected, ids(&["a", "many-1500"])));
+}
+
+#[tokio::test]
 async fn what_an_operator_removed_is_found() {
     let (one, other) = two().await;
     on_both(&one, &other, &insert_many(one.id, 3, 1, 20_000, 1_000)).await;
