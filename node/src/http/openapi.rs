@@ -30,6 +30,7 @@ use super::{
     events, notifications, reads,
 };
 
+mod federation;
 mod operations;
 mod sync;
 
@@ -70,6 +71,20 @@ const PROBLEM: &str = "Problem";
         reads::stock::movements,
         notifications::list,
         notifications::read,
+        federation::sales_ids,
+        federation::voided_sales_ids,
+        federation::session_ids,
+        federation::debt_ids,
+        federation::debt_payment_ids,
+        federation::inventory_movement_ids,
+        federation::replay_sales,
+        federation::replay_sessions,
+        federation::replay_debts,
+        federation::replay_debt_payments,
+        federation::replay_inventory,
+        federation::reconcile_inventory_stock,
+        federation::store_status,
+        federation::replay,
         operations::create_store,
         operations::list_stores,
         operations::create_device,
@@ -89,6 +104,8 @@ const PROBLEM: &str = "Problem";
         (name = "sync", description = "What tills call; the wire of v1 with additions."),
         (name = "reads", description = "What a store has, its conflicts and its events. Lists go on by `cursor`; times are RFC 3339, \
             decimals are strings."),
+        (name = "federation", description = "What v1 nodes call, each for its stores; the id lists also for native peers, \
+            which sign their requests."),
         (name = "admin", description = "For the admin key alone."),
         (name = "operations", description = "For those who run the node; no credential."),
     ),
@@ -138,6 +155,7 @@ impl Modify for Callers {
         for (tag, operation) in operations(document) {
             let callers: &[&str] = match tag.as_str() {
                 "sync" | "reads" => &["device_token", "v1_jwt", "admin_key"],
+                "federation" => &["v1_secret", "admin_key"],
                 "admin" => &["admin_key"],
                 _ => &[],
             };
@@ -149,9 +167,13 @@ impl Modify for Callers {
         };
         let device = bearer(HttpBuilder::new(), "A device's token: its own store and device.");
         let jwt = bearer(HttpBuilder::new().bearer_format("JWT"), "A JWT of v1: any device of its store.");
+        let secret =
+            bearer(HttpBuilder::new(), "The secret that a v1 node shares with this one: its stores.");
         let admin = bearer(HttpBuilder::new(), "The admin key: everything.");
         let components = document.components.get_or_insert_with(Components::new);
-        for (name, scheme) in [("device_token", device), ("v1_jwt", jwt), ("admin_key", admin)] {
+        for (name, scheme) in
+            [("device_token", device), ("v1_jwt", jwt), ("v1_secret", secret), ("admin_key", admin)]
+        {
             components.add_security_scheme(name, scheme);
         }
     }
@@ -166,7 +188,7 @@ impl Modify for Problems {
             let statuses: &[&str] = match tag.as_str() {
                 "sync" => &["400", "401", "403", "429", "503"],
                 "reads" => &["400", "401", "403", "404", "429", "503"],
-                "admin" => &["400", "401", "403", "503"],
+                "admin" | "federation" => &["400", "401", "403", "503"],
                 _ => &[],
             };
             for status in statuses {

@@ -36,6 +36,10 @@ const READ: Row = [401, 401, 401, 401, 401, 401, 401, 403, 403, 401, 403, 200, 2
 const STORE: Row = [401, 401, 401, 200, 401, 401, 401, 403, 403, 401, 403, 200, 200, 200, 200, 400];
 const KEYS: Row = [401, 401, 401, 401, 401, 401, 401, 403, 403, 401, 403, 403, 403, 403, 200, 200];
 const KEYS_OF_STORE: Row = [401, 401, 401, 401, 401, 401, 401, 403, 403, 401, 403, 403, 403, 403, 201, 400];
+/// Of v1 nodes and the admin, for a store.
+const NODES: Row = [401, 401, 401, 403, 401, 401, 401, 403, 403, 401, 403, 403, 403, 403, 200, 400];
+/// Of the admin alone, under `/sync`, where a JWT lasts longer.
+const HANDS: Row = NODES;
 /// What makes the admin's requests of [`CALLERS`]' last row: this is left out of path and body.
 const STORE_PARTS: [&str; 2] = ["store_id={store}&", r#""store_id":"{store}","#];
 
@@ -60,6 +64,25 @@ const ROUTES: &[(&str, &str, &str, Row)] = &[
         STORE,
     ),
     ("GET", "/sync/events/{event}?store_id={store}&of=it", "", STORE),
+    ("GET", "/sync/federation/sales-ids?store_id={store}&limit=9", "", NODES),
+    ("GET", "/sync/federation/voided-sales-ids?store_id={store}&limit=9", "", NODES),
+    ("GET", "/sync/federation/session-ids?store_id={store}&limit=9", "", NODES),
+    ("GET", "/sync/federation/debt-ids?store_id={store}&limit=9", "", NODES),
+    ("GET", "/sync/federation/debt-payment-ids?store_id={store}&limit=9", "", NODES),
+    ("GET", "/sync/federation/inventory-movement-ids?store_id={store}&limit=9", "", NODES),
+    ("POST", "/sync/federation/replay-sales", r#"{"store_id":"{store}","sale_ids":[]}"#, NODES),
+    ("POST", "/sync/federation/replay-sessions", r#"{"store_id":"{store}","session_ids":[]}"#, NODES),
+    ("POST", "/sync/federation/replay-debts", r#"{"store_id":"{store}","debt_ids":[]}"#, NODES),
+    ("POST", "/sync/federation/replay-debt-payments", r#"{"store_id":"{store}","payment_ids":[]}"#, NODES),
+    ("POST", "/sync/federation/replay-inventory", r#"{"store_id":"{store}","movement_ids":[]}"#, NODES),
+    ("POST", "/sync/federation/reconcile-inventory-stock", r#"{"store_id":"{store}","why":"x"}"#, NODES),
+    ("GET", "/sync/federation/store-status?store_id={store}&of=it", "", NODES),
+    (
+        "POST",
+        "/sync/federation/replay",
+        r#"{"store_id":"{store}","event_ids":[],"target":"projection"}"#,
+        HANDS,
+    ),
     ("GET", "/stores/{store}/sales", "", READ),
     ("GET", "/stores/{store}/sales/{sale}", "", READ),
     ("GET", "/stores/{store}/debts", "", READ),
@@ -105,7 +128,7 @@ struct World {
 
 impl World {
     async fn new() -> World {
-        let node = TestNode::start().await;
+        let node = TestNode::start_with(&[("VELOX_PEERS", &v1_nodes())]).await;
         let client = &node.client;
         let till = client.till().await;
         let revoked = client.till_of(till.store_id).await;
@@ -204,6 +227,18 @@ fn malformed(token: &str) -> Vec<Vec<String>> {
     single.into_iter().map(|value| vec![value]).chain(twice).collect()
 }
 
+/// The secret of a v1 node that serves every store, and that of one which serves none of this world's.
+const NODE: &str = "the-secret-of-a-v1-node-for-every-store";
+const FOREIGN_NODE: &str = "the-secret-of-a-v1-node-for-another-one";
+
+/// Nobody listens there.
+fn v1_nodes() -> String {
+    let node = |name: &str, key: &str| json!({ "name": name, "url": "http://127.0.0.1:9", "key": key, "protocol": "v1" });
+    let mut foreign = node("foreign", FOREIGN_NODE);
+    foreign["stores"] = json!([id()]);
+    json!([node("v1", NODE), foreign]).to_string()
+}
+
 /// What holds of every answer.
 fn check(answer: &Answer, expected: u16, what: &str) {
     assert!(answer.headers.contains_key("x-request-id"), "{what} has no x-request-id");
@@ -282,8 +317,8 @@ async fn an_unknown_route_is_404_whatever_the_credential() {
         "/sync/",
         "/sync/push/",
         "/sync/snapshot",
-        "/sync/federation/status",
-        "/sync/federation/store-status?store_id={store}",
+        "/sync/federation",
+        "/sync/federation/nothing",
         "/fiscal/reserve-range",
         "/inventory/escrow/status/{store}",
         "/admin",
@@ -331,6 +366,22 @@ async fn a_wrong_method_is_405_with_the_served_ones_whatever_the_credential() {
     }
     for path in ["/docs", "/docs/"] {
         problem(&world.call("POST", path, "", &[]).await, 404, path);
+    }
+    world.node.stop().await;
+}
+
+#[actix_web::test]
+async fn a_v1_node_may_call_what_v1_nodes_call_of_its_stores_and_nothing_else() {
+    let world = World::new().await;
+    let open = |row: &Row| *row == OPEN;
+    for (method, path, body, row) in ROUTES.iter().filter(|(.., row)| !open(row)) {
+        let base = path.split('?').next().unwrap_or_default();
+        let of_nodes = *row == NODES && base != "/sync/federation/replay" || base == "/sync/push";
+        for (secret, expected) in [(NODE, if of_nodes { 200 } else { 403 }), (FOREIGN_NODE, 403)] {
+            let (path, body) = (world.fill(path), world.fill(body));
+            let answer = world.call(method, &path, &body, &[format!("Bearer {secret}")]).await;
+            check(&answer, expected, &format!("{method} {path} by a v1 node ({expected})"));
+        }
     }
     world.node.stop().await;
 }
