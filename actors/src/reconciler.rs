@@ -17,9 +17,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
 use velox_protocol::reconciled::Reconciled;
-use velox_store::Leases;
+use velox_store::{Leases, Store};
 
 pub use run::{Partner, Sink, reconcile};
+
+/// Rows of a store that are counted anew in a period: a small shop's month.
+const RECOUNTED_ROWS: u64 = 20_000;
 
 /// Reconcile now.
 #[derive(Debug, Clone, Default)]
@@ -137,7 +140,8 @@ impl TracedHandler<Tick> for Reconciler {
     fn receive(&mut self, _: Tick, ctx: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
         self.due.insert(None);
         self.next_round(ctx);
-        answer(())
+        let store = self.deps.store.clone();
+        Box::pin(async move { tend(&store).await }.into_actor(self))
     }
 }
 
@@ -164,6 +168,24 @@ impl TracedHandler<Reconcile> for Reconciler {
 
     fn injected(fault: crate::fault::InjectedFault) -> Option<<Reconcile as Message>::Result> {
         Some(Err(fault.to_string()))
+    }
+}
+
+/// Folds what writers have noted into digests, also where there is no peer, and recounts some of them in their turn.
+async fn tend(store: &Store) {
+    let tended = async {
+        store.fold_all_digests().await?;
+        for shop in store.stores().await? {
+            let recounted = store.recount_oldest(shop.store_id, RECOUNTED_ROWS).await?;
+            if !recounted.mended.is_empty() {
+                let (store_id, days) = (shop.store_id, recounted.mended.len());
+                tracing::warn!(%store_id, days, "digests of the event log did not fit and were mended");
+            }
+        }
+        Ok::<(), velox_store::Error>(())
+    };
+    if let Err(error) = tended.await {
+        tracing::warn!(%error, "digests of the event log were not tended");
     }
 }
 

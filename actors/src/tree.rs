@@ -3,7 +3,7 @@
 //! ```text
 //! NodeSupervisor
 //! ├── StorageSupervisor      embedded_postgres (only with an embedded database)
-//! ├── FederationSupervisor   relay.{peer}, one a peer · reconciler (both only with peers)
+//! ├── FederationSupervisor   relay.{peer}, one a peer · reconciler
 //! ├── ProjectionSupervisor   projector.{sale,debt,stock,product,customer,cash,store} · outbox_pump
 //! └── IngestSupervisor       sync_ingest.{0,1}
 //! ```
@@ -51,8 +51,8 @@ pub struct Node {
     pub pump: ChildRef<OutboxPump>,
     /// The relays, one a peer, in the configured order.
     pub relays: Vec<RelayHandle>,
-    /// Compares logs with peers; `None`: there are none.
-    pub reconciler: Option<ChildRef<Reconciler>>,
+    /// Compares logs with peers.
+    pub reconciler: ChildRef<Reconciler>,
     threads: Vec<Arbiter>,
 }
 
@@ -73,20 +73,16 @@ impl Node {
         let threads: Vec<Arbiter> = (0..WRITERS).map(|_| Arbiter::new()).collect();
         let wakes = Wakes { pump: pump.clone(), relays: relays.iter().map(|r| r.relay.clone()).collect() };
         let (ingest_spec, ingest) = ingest(deps, &here, &threads, &wakes);
-        let reconciler = (!relays.is_empty()).then(|| {
-            let sink = Sink::Node(ingest.clone());
-            let (spec, reconciler) = reconciler(deps, &here, leases, &relays, sink);
-            federation.push(spec);
-            told.get_or_init(|| reconciler.clone()).clone()
-        });
+        let (spec, reconciler) = reconciler(deps, &here, leases, &relays, Sink::Node(ingest.clone()));
+        federation.push(spec);
+        // Cannot be set already: it was made above.
+        let _ = told.set(reconciler.clone());
         let mut groups = Vec::new();
         if let Some(postgres) = postgres {
             groups.push(storage(deps, &here, postgres));
         }
-        if !federation.is_empty() {
-            let (here, policy) = (Place::On(here.clone()), Policy::default());
-            groups.push(ChildSpec::supervisor("FederationSupervisor", here, policy, federation));
-        }
+        let place = Place::On(here.clone());
+        groups.push(ChildSpec::supervisor("FederationSupervisor", place, Policy::default(), federation));
         groups.push(projection);
         groups.push(ingest_spec);
         let root = Root::start("NodeSupervisor", Policy::default(), groups);

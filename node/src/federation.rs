@@ -14,19 +14,18 @@ use velox_protocol::signature::key_id;
 use velox_protocol::time::Clock;
 
 /// Everybody this node federates with.
-#[derive(Default)]
 pub struct Federation {
     /// In the configured order.
     pub relays: Vec<RelayHandle>,
-    /// Compares logs with them; `None`: there is nobody to compare with.
-    pub reconciler: Option<ChildRef<Reconciler>>,
+    /// Compares logs with them.
+    pub reconciler: ChildRef<Reconciler>,
     /// Native peers' keys by their ids; of a peer that rotates two.
     keys: HashMap<String, (Arc<Peer>, PeerKey)>,
 }
 
 impl Federation {
     /// Over running relays.
-    pub fn new(relays: Vec<RelayHandle>, reconciler: Option<ChildRef<Reconciler>>) -> Self {
+    pub fn new(relays: Vec<RelayHandle>, reconciler: ChildRef<Reconciler>) -> Self {
         let native = relays.iter().map(|relay| relay.wire.peer()).filter(|p| p.protocol == Protocol::Velox);
         let keys = native
             .flat_map(|peer| peer.keys.iter().map(|key| (key_id(key.expose()), (peer.clone(), key.clone()))))

@@ -57,7 +57,8 @@ fn read_one(
     Incoming { read, origin_node, trace_parent: head.trace_parent, is_foreign }
 }
 
-fn is_device(id: &str) -> bool {
+/// What a till may be called.
+pub fn is_device(id: &str) -> bool {
     (1..=MAX_DEVICE_ID).contains(&id.len()) && !id.chars().any(char::is_control)
 }
 

@@ -50,8 +50,3 @@ pub fn configure(app: &mut ServiceConfig) {
         app.service(post(&format!("/sync/federation/{}", kind.replay())).route(web::post().to(replay)));
     }
 }
-
-/// What a till may be called: see `StoreCaller::check_device`.
-pub(super) fn is_device(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && !id.chars().any(char::is_control)
-}

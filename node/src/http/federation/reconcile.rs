@@ -116,19 +116,13 @@ pub async fn auto_reconcile(
     let store_id = uuid_of(&wanted.store_id)
         .ok_or_else(|| Problem::bad_request("INVALID_BODY", "store_id must be a UUID."))?;
     caller.check_store(store_id)?;
-    let Some(reconciler) = &state.federation.reconciler else {
-        return match wanted.peer {
-            Some(_) => Err(Problem::not_found("There is no such peer.")),
-            None => Ok(HttpResponse::Ok().json([(); 0])),
-        };
-    };
     let known = |name: &String| state.federation.relays.iter().any(|relay| relay.wire.peer().name == *name);
     if wanted.peer.as_ref().is_some_and(|name| !known(name)) {
         return Err(Problem::not_found("There is no such peer."));
     }
     let (peer, dry_run) = (wanted.peer, wanted.dry_run);
     let message = Reconcile { store_id: Some(store_id), peer, dry_run, after_outage: false };
-    match reconciler.ask(message, ROUND_LIMIT).await {
+    match state.federation.reconciler.ask(message, ROUND_LIMIT).await {
         Ok(Ok(reports)) => Ok(HttpResponse::Ok().json(reports)),
         Ok(Err(error)) => {
             tracing::warn!(error, "a reconciliation was not begun");

@@ -8,12 +8,13 @@ use super::{not_stored, on_worker, parse};
 use crate::app::AppState;
 use crate::http::body::read_push;
 use crate::http::error::Problem;
-use crate::http::federation::is_device;
+
 use crate::http::trace::trace_parent;
 use actix_web::{HttpRequest, HttpResponse, web};
 use std::sync::Arc;
 use velox_actors::peer::Peer;
 use velox_protocol::event::RejectionCode;
+use velox_protocol::relayed::is_device;
 use velox_protocol::v1::{RELAY_CLIENT, SYNTHETIC_CLIENT};
 use velox_store::NewPush;
 
