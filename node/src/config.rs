@@ -129,7 +129,7 @@ pub struct Config {
     pub db_max_connections: u32,
     /// Directory of PostgreSQL's binaries for the embedded one; `None`: looked for.
     pub pg_bin: Option<PathBuf>,
-    /// Redis for leases; `None`: PostgreSQL keeps them. Read by a later version.
+    /// Redis for leases; `None`: PostgreSQL keeps them.
     pub redis_url: Option<Secret>,
     /// The admin key; `None`: one is made at the first start.
     pub admin_key: Option<Secret>,
@@ -143,13 +143,13 @@ pub struct Config {
     pub rate_limit_rps: NonZeroU32,
     /// Requests that a device may make at once.
     pub rate_limit_burst: NonZeroU32,
-    /// Peers. Read by a later version.
+    /// Peers.
     pub peers: Vec<PeerConfig>,
     /// Poll of the outbox, the safety net under its wake-ups.
     pub outbox_poll: Duration,
     /// Attempts before an outbox entry is dead.
     pub outbox_max_retries: u32,
-    /// First back-off of a relay entry. Read by a later version.
+    /// First back-off of a relay entry.
     pub outbox_retry_base_relay: Duration,
     /// First back-off of a projection entry.
     pub outbox_retry_base_projection: Duration,
@@ -157,15 +157,15 @@ pub struct Config {
     pub outbox_retention: Duration,
     /// Period of the orphan healer. Read by a later version.
     pub heal_interval: Duration,
-    /// Period of reconciliation. Read by a later version.
+    /// Period of reconciliation.
     pub reconcile_interval: Duration,
-    /// Failures in a row that open a breaker. Read by a later version.
+    /// Failures in a row that open a breaker.
     pub breaker_failures: u32,
-    /// Successes that close it again. Read by a later version.
+    /// Successes that close it again.
     pub breaker_successes: u32,
-    /// How long it stays open. Read by a later version.
+    /// How long it stays open.
     pub breaker_open: Duration,
-    /// Life of a lease. Read by a later version.
+    /// Life of a lease.
     pub lease_ttl: Duration,
     /// Period of the peers' probes. Read by a later version.
     pub probe_interval: Duration,

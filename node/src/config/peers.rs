@@ -1,6 +1,6 @@
 //! The list of peers as configured: who they are, where, and the keys shared with them.
 //!
-//! Read by a later version of the node; validated already, so that a wrong list is found when it is
+//! Validated when it is read, so that a wrong list is found when it is
 //! written. What never will be here: a connection to a peer, or its state.
 
 use std::collections::HashSet;

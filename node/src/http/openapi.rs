@@ -19,7 +19,7 @@ use utoipa::{
     openapi::{
         self, Components, Ref,
         path::Operation,
-        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -85,6 +85,12 @@ const PROBLEM: &str = "Problem";
         federation::reconcile_inventory_stock,
         federation::store_status,
         federation::replay,
+        federation::auto_reconcile,
+        federation::status,
+        federation::relay,
+        federation::reconcile,
+        federation::events,
+        federation::probe,
         operations::create_store,
         operations::list_stores,
         operations::create_device,
@@ -106,6 +112,7 @@ const PROBLEM: &str = "Problem";
             decimals are strings."),
         (name = "federation", description = "What v1 nodes call, each for its stores; the id lists also for native peers, \
             which sign their requests."),
+        (name = "peers", description = "What native nodes call, each for its stores; every request is signed."),
         (name = "admin", description = "For the admin key alone."),
         (name = "operations", description = "For those who run the node; no credential."),
     ),
@@ -156,6 +163,7 @@ impl Modify for Callers {
             let callers: &[&str] = match tag.as_str() {
                 "sync" | "reads" => &["device_token", "v1_jwt", "admin_key"],
                 "federation" => &["v1_secret", "admin_key"],
+                "peers" => &["peer_signature"],
                 "admin" => &["admin_key"],
                 _ => &[],
             };
@@ -170,9 +178,15 @@ impl Modify for Callers {
         let secret =
             bearer(HttpBuilder::new(), "The secret that a v1 node shares with this one: its stores.");
         let admin = bearer(HttpBuilder::new(), "The admin key: everything.");
+        let signature = "HMAC-SHA-256 over method, path and query, SHA-256 of the body, `x-velox-time`, `x-velox-nonce` \
+            and `x-velox-key`, joined by line feeds; lower-case hex.";
+        let signature = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+            "x-velox-signature",
+            signature,
+        )));
         let components = document.components.get_or_insert_with(Components::new);
         for (name, scheme) in
-            [("device_token", device), ("v1_jwt", jwt), ("v1_secret", secret), ("admin_key", admin)]
+            [("device_token", device), ("v1_jwt", jwt), ("v1_secret", secret), ("admin_key", admin), ("peer_signature", signature)]
         {
             components.add_security_scheme(name, scheme);
         }
@@ -188,7 +202,7 @@ impl Modify for Problems {
             let statuses: &[&str] = match tag.as_str() {
                 "sync" => &["400", "401", "403", "429", "503"],
                 "reads" => &["400", "401", "403", "404", "429", "503"],
-                "admin" | "federation" => &["400", "401", "403", "503"],
+                "admin" | "federation" | "peers" => &["400", "401", "403", "503"],
                 _ => &[],
             };
             for status in statuses {

@@ -227,9 +227,17 @@ async fn the_same_id_twice_in_one_push_is_a_duplicate_or_refused_and_kept_apart(
     assert_eq!(kept, expected.map(|(name, event)| (name.to_owned(), event["payload"].to_string())));
     node.client.projected().await;
     let sales = node.client.list(&till, "sales").await;
-    assert!(
-        sales.len() == 2 && sales.iter().all(|sale| sale["note"].is_null() && sale["voided_at"].is_null())
-    );
+    assert!(sales.len() == 2 && sales.iter().all(|sale| sale["voided_at"].is_null()), "{sales:?}");
+    // Of two sales the form with the smaller payload hash counts, whichever came first.
+    let first_counts: bool = sqlx::query_scalar(
+        "SELECT e.payload_hash < v.payload_hash FROM events e JOIN event_variants v USING (store_id, event_id)
+         WHERE v.type = 'SaleCreated'",
+    )
+    .fetch_one(&pool)
+    .await
+    .expect("a row");
+    let sold = sales.iter().find(|sale| sale["id"] == other["payload"]["sale_id"]).expect("the sale");
+    assert_eq!(sold["note"], if first_counts { json!(null) } else { json!("another body") });
     pool.close().await;
     node.stop().await;
 }

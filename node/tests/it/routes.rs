@@ -38,6 +38,10 @@ const KEYS: Row = [401, 401, 401, 401, 401, 401, 401, 403, 403, 401, 403, 403, 4
 const KEYS_OF_STORE: Row = [401, 401, 401, 401, 401, 401, 401, 403, 403, 401, 403, 403, 403, 403, 201, 400];
 /// Of v1 nodes and the admin, for a store.
 const NODES: Row = [401, 401, 401, 403, 401, 401, 401, 403, 403, 401, 403, 403, 403, 403, 200, 400];
+/// Of v1 nodes and the admin, for no store.
+const ANY_NODE: Row = [401, 401, 401, 403, 401, 401, 401, 403, 403, 401, 403, 403, 403, 403, 200, 200];
+/// Of native peers alone, whose requests are signed: see `peer_signatures`.
+const SIGNED: Row = [401; 16];
 /// Of the admin alone, under `/sync`, where a JWT lasts longer.
 const HANDS: Row = NODES;
 /// What makes the admin's requests of [`CALLERS`]' last row: this is left out of path and body.
@@ -77,6 +81,12 @@ const ROUTES: &[(&str, &str, &str, Row)] = &[
     ("POST", "/sync/federation/replay-inventory", r#"{"store_id":"{store}","movement_ids":[]}"#, NODES),
     ("POST", "/sync/federation/reconcile-inventory-stock", r#"{"store_id":"{store}","why":"x"}"#, NODES),
     ("GET", "/sync/federation/store-status?store_id={store}&of=it", "", NODES),
+    ("GET", "/sync/federation/status", "", ANY_NODE),
+    ("POST", "/sync/federation/auto-reconcile", r#"{"store_id":"{store}","dry_run":true}"#, NODES),
+    ("POST", "/sync/federation/relay", r#"{"events":[]}"#, SIGNED),
+    ("POST", "/sync/federation/reconcile", "", SIGNED),
+    ("POST", "/sync/federation/events", r#"{"store_id":"{store}","event_ids":[]}"#, SIGNED),
+    ("GET", "/sync/federation/probe", "", SIGNED),
     (
         "POST",
         "/sync/federation/replay",
@@ -373,8 +383,10 @@ async fn a_wrong_method_is_405_with_the_served_ones_whatever_the_credential() {
 #[actix_web::test]
 async fn a_v1_node_may_call_what_v1_nodes_call_of_its_stores_and_nothing_else() {
     let world = World::new().await;
-    let open = |row: &Row| *row == OPEN;
-    for (method, path, body, row) in ROUTES.iter().filter(|(.., row)| !open(row)) {
+    let others = [OPEN, SIGNED, ANY_NODE];
+    let status = world.call("GET", "/sync/federation/status", "", &[format!("Bearer {NODE}")]).await;
+    check(&status, 200, "the status by a v1 node");
+    for (method, path, body, row) in ROUTES.iter().filter(|(.., row)| !others.contains(row)) {
         let base = path.split('?').next().unwrap_or_default();
         let of_nodes = *row == NODES && base != "/sync/federation/replay" || base == "/sync/push";
         for (secret, expected) in [(NODE, if of_nodes { 200 } else { 403 }), (FOREIGN_NODE, 403)] {

@@ -1,11 +1,15 @@
-//! The calls of v1 nodes and of the admin between nodes, as they are described.
+//! The calls between nodes, native ones and v1's, as they are described.
 #![expect(dead_code, reason = "these are read by the description alone")]
 
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
+use velox_protocol::api::PushAnswer;
+use velox_protocol::federation::Probe;
+use velox_protocol::reconciled::Reconciled;
 use velox_protocol::v1::IdPage;
 
 use super::operations::Problem;
+use crate::http::federation::reconcile::ReconcileBody;
 
 /// Which part of a list is wanted.
 #[derive(IntoParams)]
@@ -305,3 +309,89 @@ struct Replayed {
     ),
 )]
 fn replay() {}
+
+/// A relayed event's envelope, with where it comes from.
+#[derive(ToSchema)]
+struct Relay {
+    /// Elements of a push's `events`, each with `store_id`, `device_id`, and where known `origin_node` and
+    /// `trace_parent`.
+    #[schema(value_type = Vec<Object>)]
+    events: Vec<serde_json::Value>,
+}
+
+/// Events that a native peer lacks or asks for.
+#[derive(ToSchema)]
+struct WantedEvents {
+    /// The store.
+    store_id: Uuid,
+    /// 200 at most.
+    event_ids: Vec<String>,
+}
+
+/// Takes events of a native peer; without events a trial whether it would.
+#[utoipa::path(
+    post, path = "/sync/federation/relay", tag = "peers", request_body = Relay,
+    responses((status = 200, description = "As to a push; `accepted` says the payload's hash.", body = PushAnswer)),
+)]
+fn relay() {}
+
+/// One message of a comparison of two logs, see docs/architecture/reconciliation.md.
+#[utoipa::path(
+    post, path = "/sync/federation/reconcile", tag = "peers",
+    request_body(content_type = "application/octet-stream"),
+    responses((status = 200, description = "The message down.", content_type = "application/octet-stream")),
+)]
+fn reconcile() {}
+
+/// Gives these events with all their forms.
+#[utoipa::path(
+    post, path = "/sync/federation/events", tag = "peers", request_body = WantedEvents,
+    responses((status = 200, description = "Those that are here.", body = Relay)),
+)]
+fn events() {}
+
+/// Says who this node is.
+#[utoipa::path(
+    get, path = "/sync/federation/probe", tag = "peers",
+    responses((status = 200, description = "Itself.", body = Probe)),
+)]
+fn probe() {}
+
+/// Compares the log of a store with those of the peers and sends each side what it lacks.
+#[utoipa::path(
+    post, path = "/sync/federation/auto-reconcile", tag = "federation", request_body = ReconcileBody,
+    responses((status = 200, description = "An element a peer.", body = Vec<Reconciled>)),
+)]
+fn auto_reconcile() {}
+
+/// How it goes with the peers, each probed now; v1's shape for the first one.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct FederationStatus {
+    /// There is a peer.
+    enabled: bool,
+    /// Of the first peer.
+    remote_url: Option<String>,
+    /// `CLOSED`, `OPEN` or `HALF_OPEN`
+    circuit_breaker_state: String,
+    /// `waiting`, `active`, `delayed`, `completed`, `failed`
+    #[schema(value_type = Object)]
+    queue: serde_json::Value,
+    /// `ok`, `latencyMs`, and `statusCode` or `error`
+    #[schema(value_type = Option<Object>)]
+    remote_probe: Option<serde_json::Value>,
+    /// `eventId`, `message`, `at`
+    #[schema(value_type = Option<Object>)]
+    last_relay_error: Option<serde_json::Value>,
+    /// `name`, `url`, `reachable`, `authorized`, `latencyMs`, `circuitBreakerState`, `pending`, `dead`, `lastSuccessAt`,
+    /// `lastError`
+    #[schema(value_type = Vec<Object>)]
+    peers: Vec<serde_json::Value>,
+}
+
+/// How it goes with every peer.
+#[utoipa::path(
+    get, path = "/sync/federation/status", tag = "federation", operation_id = "federation_status",
+    responses((status = 200, description = "Probed at the call.", body = FederationStatus)),
+)]
+fn status() {}
