@@ -35,6 +35,8 @@ const TRIAL_PERIOD: Duration = Duration::from_secs(1);
 /// Wait after the first failure while the breaker is closed, and the longest one.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Nonces are kept for twice the time in which a request is taken: a peer's clock may be ahead by as much.
+const NONCES_KEPT: Duration = Duration::from_secs(1_200);
 /// How often old deliveries are cleaned up.
 const CLEAN_UP: Duration = Duration::from_secs(3_600);
 
@@ -295,8 +297,12 @@ impl Relay {
     fn clean_up(&self, ctx: &mut Context<Self>) {
         let store = self.deps.store.clone();
         let clean = async move {
-            if let Err(error) = store.clean_deliveries().await {
-                tracing::warn!(%error, "old deliveries were not cleaned up");
+            let cleaned = async {
+                store.clean_deliveries().await?;
+                store.clean_nonces(NONCES_KEPT).await
+            };
+            if let Err(error) = cleaned.await {
+                tracing::warn!(%error, "old deliveries and nonces were not cleaned up");
             }
         };
         ctx.spawn(clean.into_actor(self));

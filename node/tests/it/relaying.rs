@@ -1,6 +1,6 @@
 //! The relay against a peer that fails in every way: an outage costs nothing, one bad event holds up nobody.
 
-use crate::pair::{KEY, free_address, node_at, peer, pending, status};
+use crate::pair::{KEY, free_address, node_at, peer, pending, pod_at, status};
 use crate::stub_peer::{Behaviour, StubPeer, ids};
 use crate::support::{ADMIN, TestNode, Till, event, id, sale, wait};
 use serde_json::{Value, json};
@@ -235,5 +235,30 @@ async fn an_event_of_an_unknown_type_goes_as_it_came() {
     assert_eq!(own.status, 200);
     assert_eq!(there["origin_node"], json!(node.node.state.node_id.as_ref()));
     node.stop().await;
+    stub.stop().await;
+}
+
+#[actix_web::test]
+async fn an_open_breaker_is_open_after_a_restart() {
+    let (address, at) = (free_address(), free_address());
+    let settings = &[("VELOX_OUTBOX_POLL_MS", "100"), ("VELOX_BREAKER_FAILURES", "2")];
+    let node = node_at(at, &peer("stub", address, KEY), settings).await;
+    let till = node.client.till().await;
+    sales(&node, &till, 1).await;
+    wait("an open breaker", async || breaker(&node).await == "OPEN").await;
+    let database = node.database.clone();
+    let open: i64 = {
+        let pool = database.pool().await;
+        let sql = "SELECT count(*) FROM peer_breakers WHERE state = 'OPEN' AND opened_at <= now()";
+        sqlx::query_scalar(sql).fetch_one(&pool).await.expect("a count")
+    };
+    assert_eq!(open, 1);
+    node.stop().await;
+    let stub = StubPeer::start_at(address).await;
+    let again = pod_at(database, at, &peer("stub", address, KEY), settings).await;
+    wait("the state of before", async || breaker(&again).await == "OPEN").await;
+    sales(&again, &till, 1).await;
+    assert!(stub.batches().is_empty(), "nothing goes out while it is open: {:?}", stub.batches());
+    again.stop().await;
     stub.stop().await;
 }

@@ -118,7 +118,7 @@ async fn a_failed_attempt_and_the_way_to_a_peer_show_in_the_queue() {
     assert_eq!(relay, &expected);
     let delivery = |peer: &str, sent: &str, acknowledged: Value, reason: Value| {
         json!({"peer": peer, "sent_at": format!("2026-01-0{sent}T00:00:00.000Z"), "acknowledged_at": acknowledged,
-            "reason": reason})
+            "reason": reason, "peer_hash": Value::Null})
     };
     let expected = json!([
         delivery("west", "4", Value::Null, json!("no type of v1")),
