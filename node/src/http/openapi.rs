@@ -185,9 +185,13 @@ impl Modify for Callers {
             signature,
         )));
         let components = document.components.get_or_insert_with(Components::new);
-        for (name, scheme) in
-            [("device_token", device), ("v1_jwt", jwt), ("v1_secret", secret), ("admin_key", admin), ("peer_signature", signature)]
-        {
+        for (name, scheme) in [
+            ("device_token", device),
+            ("v1_jwt", jwt),
+            ("v1_secret", secret),
+            ("admin_key", admin),
+            ("peer_signature", signature),
+        ] {
             components.add_security_scheme(name, scheme);
         }
     }

@@ -11,6 +11,7 @@ mod effects;
 mod federation;
 mod gaps;
 mod groups;
+mod healing;
 mod homes;
 mod inputs;
 mod isolation;
