@@ -151,8 +151,8 @@ impl Relay {
     fn settle(&mut self, done: Done, ctx: &mut Context<Self>) {
         match done {
             Done::Nothing => self.idle(ctx),
-            Done::Delivered { more } => {
-                self.delivery.went_well();
+            Done::Delivered { more, taken } => {
+                self.delivery.went_well(&taken);
                 self.record(Exchange::Success, "", ctx);
                 let half_open = self.breaker.state().name() == "HALF_OPEN";
                 if more || half_open || self.again || self.delivery.is_cautious() {
@@ -169,8 +169,7 @@ impl Relay {
             }
             Done::Answers => {
                 self.delivery.tried();
-                let wait = self.backoff.next_backoff().unwrap_or(LONGEST_WAIT);
-                self.later(wait, ctx);
+                self.later(self.backoff.current_interval, ctx);
             }
             Done::PutAside => self.drive(ctx),
             Done::PutOff(suspect) => {

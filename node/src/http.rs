@@ -1,7 +1,8 @@
 //! The HTTP surface: the one table of routes, and what stands around them.
 //!
 //! Who may call stands in each handler's extractor: `StoreCaller` (device, v1 till or admin, its own store),
-//! `AdminOnly`, or none (alive, ready, metrics, ping, API description).
+//! `PushCaller` (these, or a v1 node), `NodeCaller` (v1 node or admin), `AdminOnly`, or none (alive, ready, metrics,
+//! ping, API description).
 //!
 //! To add an endpoint: 1. a handler in the module of its resource, 2. its route here, 3. its description in
 //! [`openapi`], 4. a row in the matrix of `tests/routes.rs`.

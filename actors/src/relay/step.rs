@@ -131,8 +131,9 @@ impl Delivery {
         !self.strikes.is_empty()
     }
 
-    pub(super) fn went_well(&mut self) {
+    pub(super) fn went_well(&mut self, taken: &[Suspect]) {
         self.limit = (self.limit * 2).min(self.most);
+        self.strikes.retain(|suspect, _| !taken.contains(suspect));
         self.put_off.clear();
         self.wants_trial = false;
     }
@@ -168,7 +169,8 @@ impl Delivery {
     /// Whether the peer has failed at this event often enough while it was well.
     fn guilt(&self, suspect: &Suspect) -> Option<Guilt> {
         self.strikes.get(suspect).filter(|strikes| **strikes >= STRIKES)?;
-        let alone = self.put_off.iter().all(|other| other == suspect);
+        let mut suspects = self.put_off.iter().chain(self.strikes.keys());
+        let alone = suspects.all(|other| other == suspect);
         Some(if alone { Guilt::Refused } else { Guilt::Shared })
     }
 }
@@ -188,8 +190,8 @@ pub(super) enum Step {
 pub(super) enum Done {
     /// Nothing is due.
     Nothing,
-    /// The peer named all that it was sent. `more`: further entries may be due.
-    Delivered { more: bool },
+    /// The peer named all that it was sent, and took these. `more`: further entries may be due.
+    Delivered { more: bool, taken: Vec<Suspect> },
     /// The peer is well.
     Tried,
     /// Somebody is there, which is no success of an exchange.
@@ -332,7 +334,7 @@ impl Exchange {
             .collect();
         self.refuse(claim, &refusals).await?;
         if relayed.unnamed.is_empty() {
-            return Ok(Done::Delivered { more });
+            return Ok(Done::Delivered { more, taken: relayed.accepted });
         }
         store.release_relay(claim, &relayed.unnamed).await?;
         let failure = Failure::Malformed("it does not name all events that were sent");
@@ -363,7 +365,7 @@ impl Exchange {
             (Failure::TooLarge, [only]) => {
                 let refusal = refusal(only, Failure::TooLarge.to_string());
                 self.refuse(claim, &[refusal]).await?;
-                Ok(Done::Delivered { more: true })
+                Ok(Done::Delivered { more: true, taken: Vec::new() })
             }
             (Failure::TooLarge, _) => {
                 self.deps.store.release_relay(claim, &ids).await?;
@@ -433,4 +435,59 @@ pub(super) async fn kept_breaker(
         let open_for = kept.opened_ago.unwrap_or_default();
         Breaker::restored(policy, &kept.state, counted, open_for, Instant::now())
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suspect(n: u128) -> Suspect {
+        (Uuid::from_u128(n), String::new())
+    }
+
+    /// The peer fails at the event, and is well otherwise.
+    fn fails_at(delivery: &mut Delivery, n: u128) {
+        delivery.went_badly(&Failure::Status { status: 500, retry_after: None }, Some(suspect(n)));
+        delivery.tried();
+    }
+
+    #[test]
+    fn an_event_is_guilty_at_the_third_strike_and_begins_anew_when_it_was_put_off() {
+        let mut delivery = Delivery::new(1);
+        for guilt in [None, None, Some(Guilt::Refused)] {
+            fails_at(&mut delivery, 1);
+            assert_eq!(delivery.guilt(&suspect(1)), guilt);
+        }
+        delivery.puts_off(suspect(1));
+        assert_eq!(delivery.guilt(&suspect(1)), None);
+        (0..3).for_each(|_| fails_at(&mut delivery, 1));
+        assert_eq!(delivery.guilt(&suspect(1)), Some(Guilt::Refused), "nobody else was ever suspected");
+    }
+
+    #[test]
+    fn what_the_peer_fails_at_together_with_others_is_not_its_own_fault_until_something_goes_well() {
+        let mut delivery = Delivery::new(1);
+        (0..3).for_each(|_| fails_at(&mut delivery, 1));
+        fails_at(&mut delivery, 2);
+        assert_eq!(delivery.guilt(&suspect(1)), Some(Guilt::Shared));
+        delivery.puts_off(suspect(1));
+        (0..2).for_each(|_| fails_at(&mut delivery, 2));
+        assert_eq!(delivery.guilt(&suspect(2)), Some(Guilt::Shared));
+        delivery.went_well(&[suspect(3)]);
+        assert_eq!(delivery.guilt(&suspect(2)), Some(Guilt::Refused), "the peer takes others");
+        delivery.went_well(&[suspect(2)]);
+        assert!(!delivery.has_suspects());
+    }
+
+    #[test]
+    fn a_peer_that_is_not_well_clears_every_suspect() {
+        let mut delivery = Delivery::new(1);
+        (0..2).for_each(|_| fails_at(&mut delivery, 1));
+        delivery.went_badly(&Failure::Status { status: 503, retry_after: None }, Some(suspect(1)));
+        delivery.went_badly(&Failure::Timeout, None);
+        assert!(!delivery.has_suspects(), "its check failed too");
+        delivery.tried();
+        delivery.went_badly(&Failure::Timeout, Some(suspect(1)));
+        assert!(!delivery.has_suspects(), "silence is nobody's fault");
+    }
 }
