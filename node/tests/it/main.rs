@@ -9,6 +9,7 @@ mod day;
 mod edges;
 mod effects;
 mod federation;
+mod federation_cli;
 mod gaps;
 mod groups;
 mod healing;
