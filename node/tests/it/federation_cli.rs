@@ -5,6 +5,10 @@ use crate::process::Home;
 use crate::stub_peer::ids;
 use crate::support::sale;
 use serde_json::json;
+use std::time::Duration;
+
+/// The demo makes two PostgreSQL clusters and plays a whole day.
+const DEMO_LIMIT: Duration = Duration::from_secs(150);
 
 #[actix_web::test]
 async fn velox_reconcile_closes_gaps_beside_a_running_node() {
@@ -43,7 +47,7 @@ async fn velox_reconcile_closes_gaps_beside_a_running_node() {
 #[actix_web::test]
 async fn the_demo_heals_and_its_two_nodes_are_identical() {
     let home = Home::new();
-    let ran = home.run(&["demo", "--seed", "3", "--limit", "90"], &[]).await;
+    let ran = home.run_within(DEMO_LIMIT, &["demo", "--seed", "3", "--limit", "90"], &[]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.out.contains("identical: yes"), "{}", ran.out);
 }

@@ -78,7 +78,12 @@ impl Home {
 
     /// Runs a command to its end.
     pub(crate) async fn run(&self, arguments: &[&str], more: &[(&str, &str)]) -> Ran {
-        let output = timeout(PATIENCE, self.command(arguments, more).output()).await;
+        self.run_within(PATIENCE, arguments, more).await
+    }
+
+    /// The same for a command that takes its time.
+    pub(crate) async fn run_within(&self, limit: Duration, arguments: &[&str], more: &[(&str, &str)]) -> Ran {
+        let output = timeout(limit, self.command(arguments, more).output()).await;
         let output = output.unwrap_or_else(|_| panic!("velox {arguments:?} does not end")).expect("a velox");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
