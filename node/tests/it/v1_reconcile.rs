@@ -6,7 +6,7 @@ use crate::v1_node::{self, V1Node};
 use crate::wire::now_ms;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use velox_actors::peer::v1::reconcile::{Compared, Comparison, Gaps, Unfenced, compare};
+use velox_actors::peer::v1::reconcile::{Compared, Comparison, Gaps, compare};
 use velox_actors::relay::Wire;
 use velox_node::clock::SystemClock;
 use velox_protocol::time::Clock;
@@ -16,8 +16,7 @@ async fn run(node: &TestNode, store_id: Uuid, dry_run: bool, after_outage: bool)
     let state = &node.node.state;
     let Wire::V1(client) = &state.federation.relays[0].wire else { panic!("it is a v1 node") };
     let comparison = Comparison { store_id, now: SystemClock.now(), dry_run, after_outage };
-    let queue = Unfenced { store: &state.store, peer: "v1" };
-    let compared = compare(client, &state.store, comparison, &queue).await.expect("a comparison");
+    let compared = compare(client, &state.store, comparison, None).await.expect("a comparison");
     state.federation.wake(&["v1".to_owned()]);
     compared
 }
@@ -210,8 +209,7 @@ async fn a_v1_node_that_is_away_ends_the_comparison_and_nothing_is_queued() {
     let Wire::V1(client) = &state.federation.relays[0].wire else { panic!("it is a v1 node") };
     let comparison =
         Comparison { store_id: till.store_id, now: SystemClock.now(), dry_run: false, after_outage: true };
-    let queue = Unfenced { store: &state.store, peer: "v1" };
-    compare(client, &state.store, comparison, &queue).await.expect_err("nobody answers");
+    compare(client, &state.store, comparison, None).await.expect_err("nobody answers");
     assert_eq!(pending(&node).await, 0, "nothing is queued");
     node.stop().await;
 }
