@@ -154,10 +154,9 @@ async fn a_trace_goes_on_after_the_peers_outage_and_a_killed_node() {
     let asked = Asked::new();
     asked.push(&at_a.client, &till, &sale()).await;
     // A killed node takes with it what it has not told yet.
-    wait("an attempt at the peer that is away", async || {
+    wait("the spans of the node that is there", async || {
         let trace = collector.of(&asked.trace);
-        let failed = trace.named("node-a", "relay.send").iter().any(|span| span.failed);
-        failed && !trace.named("node-a", "projector.project").is_empty() && trace.is_tree_under(&asked.span)
+        !trace.named("node-a", "projector.project").is_empty() && trace.is_tree_under(&asked.span)
     })
     .await;
     at_a.kill().await;
@@ -224,6 +223,12 @@ async fn what_a_till_adds_to_its_trace_is_not_sent_to_a_peer() {
     node.variables.push(("VELOX_PEERS", peer("b", address, KEY)));
     let served = node.serve().await;
     let till = served.client.till().await;
+    // The shop's own declaration goes to the peer too, under a trace of its own.
+    let pool = node.database.pool().await;
+    let declared =
+        "DELETE FROM outbox_entries WHERE event_type = 'StoreDeclared' AND target = 'federation-relay'";
+    sqlx::query(declared).execute(&pool).await.expect("a deletion");
+    pool.close().await;
     let asked = Asked::new();
     asked.push(&served.client, &till, &sale()).await;
     let heard = async {
@@ -235,8 +240,11 @@ async fn what_a_till_adds_to_its_trace_is_not_sent_to_a_peer() {
                 if text.contains("\r\n\r\n") && text.contains(&asked.trace) {
                     return text;
                 }
-                if text.starts_with("get ") {
-                    let _ = stream.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
+                if text.contains("\r\n\r\n") {
+                    let all_is_well =
+                        "HTTP/1.1 200 OK\r\ncontent-length: 29\r\n\r\n{\"accepted\":[],\"rejected\":[]}";
+                    let _ = stream.write_all(all_is_well.as_bytes()).await;
+                    heard.clear();
                 }
             }
         }
