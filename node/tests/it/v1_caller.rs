@@ -3,7 +3,7 @@
 use crate::pair::pending;
 use crate::support::{ADMIN, Till, event, id, sale, wait};
 use crate::v1_node::{self, PSEUDO, V1Node};
-use crate::wire::{problem, projection_of};
+use crate::wire::{now_ms, problem, projection_of};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -206,7 +206,7 @@ fn fiao(sale_id: &str) -> Value {
     v1_node::event(
         "SaleCreated",
         json!({ "sale_id": sale_id, "request_id": id(), "items": [item], "totals": totals,
-            "payment": { "method": "FIAO" }, "customer_id": id(), "sold_at": crate::wire::now_ms() }),
+            "payment": { "method": "FIAO" }, "customer_id": id(), "sold_at": now_ms() }),
     )
 }
 
@@ -223,10 +223,12 @@ async fn a_payment_of_a_debt_that_only_v1_knows_brings_the_debt_and_links_it_to_
     let debt_id = v1.state().shops[&store_id].debts.keys().next().expect("v1's own debt").clone();
     let paid = json!({ "payment_id": id(), "debt_id": debt_id, "amount_usd": 4, "amount_bs": 0, "method": "CASH_USD" });
     let paid = v1_node::event("DebtPaymentRecorded", paid);
+    let began = now_ms();
     v1.relay(store_id, &device, &paid).await;
 
     let debts = async || node.client.list(&till, "debts").await;
     wait("v1's debt", async || debts().await.iter().any(|debt| debt["id"] == json!(debt_id))).await;
+    assert!(now_ms() - began < 30_000, "it is asked for at once, and not when it is looked for again");
     node.client.projected().await;
     let [debt] = debts().await.try_into().expect("one debt a sale");
     assert_eq!((&debt["sale_id"], &debt["derived"]), (&json!(sale_id), &json!(false)), "{debt}");
