@@ -43,7 +43,10 @@ impl Sides {
         let (store_id, till) = (id(), id());
         let store = json!({ "store_id": store_id, "name": "Bodega" });
         cluster.pod("a").admin().post("/admin/stores", &store).await.expect("a shop");
-        Sides { cluster, a, b, store_id, till }
+        let sides = Sides { cluster, a, b, store_id, till };
+        // The shop's declaration is at the other side.
+        sides.agree(0).await;
+        sides
     }
 
     async fn push(&self, pod: &Caller, events: &[Value]) {
