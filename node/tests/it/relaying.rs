@@ -18,6 +18,9 @@ const FAST: &[(&str, &str)] = &[
 async fn node_with(stub: &StubPeer) -> (TestNode, Till) {
     let node = node_at(free_address(), &peer("stub", stub.address, KEY), FAST).await;
     let till = node.client.till().await;
+    // The shop's own declaration is no part of any test.
+    wait("the shop's declaration at the peer", async || pending(&node).await == 0).await;
+    stub.forget();
     (node, till)
 }
 
@@ -57,7 +60,8 @@ async fn an_outage_opens_the_breaker_spends_nothing_and_drains_by_itself() {
     let failing = status(&node).await;
     assert_eq!(failing["peers"][0]["reachable"], false, "{failing}");
     assert!(failing["peers"][0]["lastError"].is_string(), "{failing}");
-    assert_eq!((pending(&node).await, spent(&node).await), (10, 0));
+    // Ten sales, and the shop's declaration.
+    assert_eq!((pending(&node).await, spent(&node).await), (11, 0));
     let stub = StubPeer::start_at(address).await;
     delivered(&stub, &events).await;
     wait("a closed breaker", async || breaker(&node).await == "CLOSED").await;

@@ -94,6 +94,12 @@ impl StubPeer {
         self.shared.accepted.lock().unwrap().clone()
     }
 
+    /// Forgets what it was sent.
+    pub(crate) fn forget(&self) {
+        self.shared.batches.lock().unwrap().clear();
+        self.shared.accepted.lock().unwrap().clear();
+    }
+
     /// Requests to `/elsewhere`, to which nobody should go.
     pub(crate) fn elsewhere(&self) -> usize {
         *self.shared.elsewhere.lock().unwrap()

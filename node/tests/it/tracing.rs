@@ -99,12 +99,25 @@ fn id_of(sale: &Value) -> &str {
     sale["event_id"].as_str().expect("an id")
 }
 
+/// The shop's own declaration, which goes to the peer too under a trace of its own, does not.
+async fn undeclared(node: &Node) {
+    let pool = node.database.pool().await;
+    let declared =
+        "DELETE FROM outbox_entries WHERE event_type = 'StoreDeclared' AND target = 'federation-relay'";
+    sqlx::query(declared).execute(&pool).await.expect("a deletion");
+    pool.close().await;
+}
+
 #[actix_web::test]
 async fn a_sale_is_one_trace_through_both_nodes() {
     let collector = Collector::start();
     let (a, b) = Node::pair(&collector).await;
     let (at_a, at_b) = (a.serve().await, b.serve().await);
     let till = at_a.client.till().await;
+    wait("the shop's declaration at the peer", async || {
+        at_a.client.admin("/sync/federation/status").await["queue"]["waiting"] == 0
+    })
+    .await;
     let (asked, sale) = (Asked::new(), sale());
     asked.push(&at_a.client, &till, &sale).await;
     let trace = asked.whole(&collector).await;
@@ -151,6 +164,7 @@ async fn a_trace_goes_on_after_the_peers_outage_and_a_killed_node() {
     let (a, b) = Node::pair(&collector).await;
     let at_a = a.serve().await;
     let till = at_a.client.till().await;
+    undeclared(&a).await;
     let asked = Asked::new();
     asked.push(&at_a.client, &till, &sale()).await;
     // A killed node takes with it what it has not told yet.
@@ -223,12 +237,7 @@ async fn what_a_till_adds_to_its_trace_is_not_sent_to_a_peer() {
     node.variables.push(("VELOX_PEERS", peer("b", address, KEY)));
     let served = node.serve().await;
     let till = served.client.till().await;
-    // The shop's own declaration goes to the peer too, under a trace of its own.
-    let pool = node.database.pool().await;
-    let declared =
-        "DELETE FROM outbox_entries WHERE event_type = 'StoreDeclared' AND target = 'federation-relay'";
-    sqlx::query(declared).execute(&pool).await.expect("a deletion");
-    pool.close().await;
+    undeclared(&node).await;
     let asked = Asked::new();
     asked.push(&served.client, &till, &sale()).await;
     let heard = async {
