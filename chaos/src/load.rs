@@ -5,8 +5,8 @@
 //! contents, so that a slow minute of the disk is both of theirs; what is said of a cell are medians.
 //! Goals are ratios to F, never events a second, which are the machine's.
 
-mod floor;
-mod node;
+pub(crate) mod floor;
+pub(crate) mod node;
 mod report;
 
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ use report::{CellReport, LagReport, MemoryReport, Report};
 /// were set.
 const HEADROOM: usize = 2;
 /// Tills open a day ago; their clocks stay in the past however much they sell.
-const OPENED_BEFORE: chrono::Duration = chrono::Duration::days(1);
+pub(crate) const OPENED_BEFORE: chrono::Duration = chrono::Duration::days(1);
 /// A node that has nothing to do for this long is idle.
 const IDLE_AFTER: Duration = Duration::from_secs(2);
 
@@ -315,7 +315,7 @@ impl Lane {
 }
 
 /// What all tills did in a timed run.
-struct Run {
+pub(crate) struct Run {
     started: Instant,
     ended: Instant,
     events: usize,
@@ -337,7 +337,7 @@ impl Run {
         Ok(run)
     }
 
-    fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         measure::rate(self.events, self.ended - self.started)
     }
 }
@@ -348,7 +348,7 @@ struct Round {
 }
 
 /// For the person who waits; the report alone goes to standard output.
-fn progress(text: &str) {
+pub(crate) fn progress(text: &str) {
     eprintln!("{text}");
 }
 

@@ -1,7 +1,7 @@
 //! The program `velox-chaos`.
 
 use clap::{Parser, Subcommand};
-use velox_chaos::load;
+use velox_chaos::{federate, load};
 
 #[derive(Debug, Parser)]
 #[command(name = "velox-chaos", version, about = "Loads and torments Velox nodes from outside")]
@@ -14,6 +14,8 @@ struct Arguments {
 enum Command {
     /// Drives a node with tills and compares it with the floor: the same rows by plain SQL.
     Load(load::Options),
+    /// Measures two nodes that are each other's peers: lag, a backlog, the comparison of long logs.
+    Federate(federate::Options),
 }
 
 /// The tills share the machine with the node and PostgreSQL: more threads would only take turns.
@@ -21,5 +23,6 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Load(options) => load::run(options).await,
+        Command::Federate(options) => federate::run(options).await,
     }
 }

@@ -47,13 +47,13 @@ RETURNING event_id";
 const WARM_UP: usize = 6;
 
 /// The floor's database.
-pub(super) struct Floor {
-    pub(super) options: PgConnectOptions,
+pub(crate) struct Floor {
+    pub(crate) options: PgConnectOptions,
 }
 
 impl Floor {
     /// Each lane on a connection of its own, until its pushes or the time are over.
-    pub(super) async fn run(&self, lanes: Vec<Vec<Push>>, limit: Duration) -> Result<Run> {
+    pub(crate) async fn run(&self, lanes: Vec<Vec<Push>>, limit: Duration) -> Result<Run> {
         self.clear_outbox().await?;
         let barrier = Arc::new(Barrier::new(lanes.len()));
         let mut tills = JoinSet::new();

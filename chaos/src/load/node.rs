@@ -221,12 +221,13 @@ async fn lane(
     Ok(lane)
 }
 
-fn push_request(token: &str, body: &str) -> Vec<u8> {
+/// A till's push, ready to be written.
+pub(crate) fn push_request(token: &str, body: &str) -> Vec<u8> {
     http::request("POST", "/sync/push", token, body)
 }
 
 /// Whether the whole push was taken; `false`: the node is full.
-async fn acknowledged(connection: &mut Connection, request: &[u8]) -> Result<bool> {
+pub(crate) async fn acknowledged(connection: &mut Connection, request: &[u8]) -> Result<bool> {
     let answer = connection.send(request).await?;
     match answer.status {
         200 if http::find(answer.body, br#""rejected":[]"#).is_some() => Ok(true),

@@ -4,12 +4,13 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 
 use super::node::{Lag, NodeRun, Unprojected};
 use super::{Cell, Round};
 use crate::cluster::Memory;
+use crate::goals::{self, GoalReport};
 use crate::measure::{Samples, median, rate};
 
 /// At 1 x 1 a node's answers take this many times the floor's at most, p99.
@@ -79,17 +80,6 @@ pub(super) struct MemoryReport {
     end_mb: f64,
 }
 
-/// A goal and what came of it.
-#[derive(Debug, Serialize)]
-struct GoalReport {
-    name: String,
-    /// What is to be reached or, where less is better, not exceeded.
-    goal: f64,
-    measured: f64,
-    unit: &'static str,
-    met: bool,
-}
-
 impl Figures {
     fn of<'a>(runs: impl Iterator<Item = (f64, &'a Samples)> + Clone) -> Self {
         Figures {
@@ -129,13 +119,13 @@ impl CellReport {
         let name = |what: &str| format!("{} x {} {what}", self.cell.tills, self.cell.batch);
         let mut goals = Vec::new();
         if let (Some(goal), Some(ratio)) = (self.cell.goal(), self.acknowledged_ratio) {
-            goals.push(at_least(name("acknowledged"), goal.acknowledged, ratio));
+            goals.push(goals::at_least(name("acknowledged"), goal.acknowledged, ratio, "F"));
             if let (Some(goal), Some(ratio)) = (goal.projected, self.projected_ratio) {
-                goals.push(at_least(name("projected"), goal, ratio));
+                goals.push(goals::at_least(name("projected"), goal, ratio, "F"));
             }
         }
         if let (Cell { tills: 1, batch: 1 }, Some(ratio)) = (self.cell, self.ack_p99_ratio) {
-            goals.push(at_most(name("ack p99"), ACK_P99_FLOORS, ratio, "F"));
+            goals.push(goals::at_most(name("ack p99"), ACK_P99_FLOORS, ratio, "F"));
         }
         goals
     }
@@ -159,14 +149,6 @@ impl MemoryReport {
     }
 }
 
-fn at_least(name: String, goal: f64, measured: f64) -> GoalReport {
-    GoalReport { name, goal, measured, unit: "F", met: measured >= goal }
-}
-
-fn at_most(name: String, goal: f64, measured: f64, unit: &'static str) -> GoalReport {
-    GoalReport { name, goal, measured, unit, met: measured <= goal }
-}
-
 impl Report {
     pub(super) fn new(
         seed: u64,
@@ -178,19 +160,19 @@ impl Report {
     ) -> Self {
         let mut goals: Vec<GoalReport> = cells.iter().flat_map(CellReport::goals).collect();
         if let Some(lag) = &lag {
-            goals.push(at_most("projection lag p50".into(), LAG_P50_MS, lag.projection_p50_ms, "ms"));
-            goals.push(at_most("projection lag p99".into(), LAG_P99_MS, lag.projection_p99_ms, "ms"));
+            goals.push(goals::at_most("projection lag p50".into(), LAG_P50_MS, lag.projection_p50_ms, "ms"));
+            goals.push(goals::at_most("projection lag p99".into(), LAG_P99_MS, lag.projection_p99_ms, "ms"));
         }
         if let Some(memory) = &memory {
-            goals.push(at_most("memory under load".into(), MEMORY_LOADED_MB, memory.peak_mb, "MB"));
-            goals.push(at_most("memory idle".into(), MEMORY_IDLE_MB, memory.idle_mb, "MB"));
+            goals.push(goals::at_most("memory under load".into(), MEMORY_LOADED_MB, memory.peak_mb, "MB"));
+            goals.push(goals::at_most("memory idle".into(), MEMORY_IDLE_MB, memory.idle_mb, "MB"));
         }
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         Report { seed, rounds, cores, cells, lag, memory, unprojected, goals }
     }
 
     fn figures(&self) -> Table {
-        let mut table = table(&[
+        let mut table = goals::table(&[
             "tills x batch",
             "F ev/s",
             "F then",
@@ -221,33 +203,10 @@ impl Report {
         }
         table
     }
-
-    fn goal_table(&self) -> Table {
-        let mut table = table(&["goal", "asked", "measured", ""]);
-        for goal in &self.goals {
-            table.add_row([
-                goal.name.clone(),
-                format!("{} {}", goal.goal, goal.unit),
-                format!("{:.2} {}", goal.measured, goal.unit),
-                if goal.met { "met" } else { "missed" }.to_owned(),
-            ]);
-        }
-        table
-    }
 }
 
 fn range(low: u32, high: u32) -> String {
     if low == high { low.to_string() } else { format!("{low}-{high}") }
-}
-
-/// A plain table, all columns but the first to the right.
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(header);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 impl fmt::Display for Report {
@@ -284,7 +243,7 @@ impl fmt::Display for Report {
             )?;
         }
         if !self.goals.is_empty() {
-            write!(f, "{}", self.goal_table())?;
+            write!(f, "{}", goals::table_of(&self.goals))?;
         }
         Ok(())
     }
@@ -320,7 +279,7 @@ mod tests {
         assert_eq!(cell.projected_ratio, Some(0.25));
         assert_eq!(cell.ack_p99_ratio, Some(2.0));
         let report = Report::new(1, 3, vec![cell], None, None, Vec::new());
-        assert!(report.goals.iter().all(|goal| goal.met), "{report}");
+        assert!(report.goals.iter().all(|goal| goal.is_met()), "{report}");
         assert_eq!(report.goals.len(), 2);
     }
 }
