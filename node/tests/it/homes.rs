@@ -72,6 +72,9 @@ async fn a_store_that_is_declared_elsewhere_is_shown_with_that_home() {
 
 /// A declaration of another node arrives, from a second after the beginning of time.
 async fn declare(node: &TestNode, store_id: &str, payload: &Value) {
+    // As the first event of a peer makes it known.
+    let known = store_id.parse().expect("a UUID");
+    node.node.state.store.ensure_store(known).await.expect("a store");
     let mut declared = event("StoreDeclared", payload.clone());
     declared["created_at"] = json!(1_000);
     let push = json!({ "store_id": store_id, "device_id": "node-north", "client_version": "1",

@@ -7,7 +7,7 @@ use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 
 /// Every actor that works in a node with a database of its own.
-const WORKERS: [&str; 10] = [
+const WORKERS: [&str; 11] = [
     "outbox_pump",
     "projector.cash",
     "projector.customer",
@@ -16,6 +16,7 @@ const WORKERS: [&str; 10] = [
     "projector.sale",
     "projector.stock",
     "projector.store",
+    "reconciler",
     "sync_ingest.0",
     "sync_ingest.1",
 ];
