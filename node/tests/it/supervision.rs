@@ -49,7 +49,9 @@ async fn panics_once(client: &Client, actor: &str) {
 
 #[actix_web::test]
 async fn every_actor_panics_once_under_load_and_nothing_is_lost() {
-    let node = TestNode::start_with(&[("VELOX_OUTBOX_RETRY_BASE_MS", "20")]).await;
+    // The reconciler is struck by its next tick.
+    let settings = [("VELOX_OUTBOX_RETRY_BASE_MS", "20"), ("VELOX_RECONCILE_INTERVAL_MS", "200")];
+    let node = TestNode::start_with(&settings).await;
     let client = &node.client;
     let till = client.till().await;
     let tills = [till.clone(), client.till_of(till.store_id).await, client.till_of(till.store_id).await];
