@@ -243,6 +243,7 @@ async fn a_v1_node_with_another_secret_is_there_but_takes_nothing_and_the_status
     let peers = v1.as_peer_with("another-secret-than-that-of-the-v1-node", None);
     let node = TestNode::start_with(&[("VELOX_PEERS", &peers)]).await;
     let till = node.client.till().await;
+    wait("the shop's declaration is put aside: v1 knows none", async || pending(&node).await == 0).await;
     node.client.push(&till, &[product("kept")]).await;
     let status = status(&node).await;
     let seen = &status["peers"][0];

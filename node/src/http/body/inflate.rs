@@ -87,8 +87,10 @@ impl Kept {
         let capacity = self.bytes.capacity();
         if length > capacity {
             // Doubled as a vector does by itself, but counted first and exact, so that the room
-            // covers what is allocated and not only what is filled.
-            let wanted = length.max(capacity * 2).max(FIRST_ROOM).min(self.limit.max(FIRST_ROOM));
+            // covers what is allocated and not only what is filled. In whole permits, or each step
+            // would take a part of one more than the body can use.
+            let wanted = length.max(capacity * 2).max(FIRST_ROOM).next_multiple_of(KIB);
+            let wanted = wanted.min(self.limit.max(FIRST_ROOM));
             if !self.permit.grow(wanted - capacity) {
                 return Err(Stop::NoRoom);
             }

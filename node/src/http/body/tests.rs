@@ -55,6 +55,18 @@ async fn a_plain_body_is_kept_byte_for_byte_and_counted() {
     assert_eq!(gate.available(), 1024 * KIB);
 }
 
+#[test]
+fn a_body_never_takes_more_room_than_its_limit_however_its_chunks_are_cut() {
+    for first in [1, 1000, 4097, 8191] {
+        let gate = IngestGate::new(SMALL.bytes);
+        let mut buffer = Buffer::new(false, SMALL.bytes, IngestPermit::empty(&gate)).unwrap();
+        buffer.write(&vec![b'x'; first]).unwrap();
+        for chunk in vec![b'x'; SMALL.bytes - first].chunks(1021) {
+            buffer.write(chunk).unwrap_or_else(|stop| panic!("{stop:?} after a first chunk of {first}"));
+        }
+    }
+}
+
 #[actix_web::test]
 async fn gzip_is_inflated_also_of_several_members() {
     let gate = IngestGate::default();
