@@ -215,11 +215,11 @@ impl SyncIngest {
         if stored.is_empty() {
             return;
         }
-        // Full or restarting: they look by themselves then.
-        let _ = self.wakes.pump.try_tell(Wake { entities: stored.clone() });
+        // Full or restarting: they look by themselves then. Relays first: most of their time is the network's.
         for relay in &self.wakes.relays {
             let _ = relay.try_tell(WakeRelay);
         }
+        let _ = self.wakes.pump.try_tell(Wake { entities: stored.clone() });
         self.unannounced.extend(stored);
         match self.notified {
             Some(_) => {}

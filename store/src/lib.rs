@@ -82,8 +82,8 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 const INGEST_CONNECTIONS: u32 = 3;
 /// Connections for projectors: one an entity would be more than two cores can feed.
 const PROJECTION_CONNECTIONS: u32 = 4;
-/// Connections for relays, which wait for peers most of the time.
-const RELAY_CONNECTIONS: u32 = 2;
+/// Connections for relays, which wait for peers most of the time, and for the nonces of peers' requests.
+const RELAY_CONNECTIONS: u32 = 3;
 /// How long a caller waits for a free connection before it is told that the database is not available.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// `application_name` of ingest connections: the bound of a pull is read from their open transactions.

@@ -162,6 +162,9 @@ impl Store {
 
     /// Takes a nonce of a signed request. `Ok(false)`: it was used before, whichever pod had it.
     ///
+    /// On the connections that do not wait for the disk: a crash of PostgreSQL loses less than a second of nonces, and
+    /// a signed request that is done twice counts once.
+    ///
     /// # Errors
     /// The database's; the request must not be done then.
     #[tracing::instrument(name = "db.peers.take_nonce", level = "debug", skip_all)]
@@ -171,11 +174,11 @@ impl Store {
             key_id,
             nonce
         )
-        .execute(&self.pool)
+        .execute(&self.relay)
         .await;
         let taken = taken.map_err(Error::from);
         if taken.as_ref().is_err_and(Error::is_read_only) {
-            self.renew_sessions(&self.pool).await;
+            self.renew_sessions(&self.relay).await;
         }
         Ok(taken?.rows_affected() == 1)
     }

@@ -91,10 +91,10 @@ async fn of_till(
 }
 
 /// Reads a body of so many bytes, elsewhere where that takes long.
-async fn on_worker(
+pub(super) async fn on_worker<T: Send + 'static>(
     bytes: usize,
-    read: impl FnOnce() -> Result<Parsed, Problem> + Send + 'static,
-) -> Result<Parsed, Problem> {
+    read: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
     if bytes <= INLINE_BYTES {
         return read();
     }

@@ -51,8 +51,7 @@ async fn a_store_that_is_declared_elsewhere_is_shown_with_that_home() {
     declare(&node, &elsewhere, &declared).await;
     node.client.projected().await;
     let listed = node.client.admin("/admin/stores").await;
-    // A name that stands is not replaced: it is the id, until somebody gives it one here.
-    let expected = (json!(elsewhere), json!(elsewhere), json!("north"));
+    let expected = (json!(elsewhere), json!("Norte"), json!("north"));
     let shown = &listed["items"][0];
     assert_eq!((shown["store_id"].clone(), shown["name"].clone(), shown["home_node"].clone()), expected);
     let (status, met) = add(&node, &json!({ "store_id": elsewhere, "name": "Bodega" })).await;
@@ -64,6 +63,9 @@ async fn a_store_that_is_declared_elsewhere_is_shown_with_that_home() {
     let own = made["store_id"].as_str().expect("an id").to_owned();
     declare(&node, &own, &declared).await;
     node.client.projected().await;
+    let listed = node.client.admin("/admin/stores").await;
+    let named = listed["items"].as_array().expect("stores").iter().find(|store| store["store_id"] == own.as_str());
+    assert_eq!(named.expect("the store")["name"], "Sur", "whom somebody here has named keeps that name");
     let (_, met) = add(&node, &json!({ "store_id": own, "name": "Sur" })).await;
     assert_eq!(met["home_node"], "north");
     let own: Uuid = own.parse().expect("a UUID");

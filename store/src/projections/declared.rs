@@ -10,7 +10,8 @@ use velox_protocol::standing::{DeclaredStore, SeriesRow};
 const MAX_NAME_CHARS: i32 = 200;
 
 /// The columns of `stores` that come from events. The rest of a row is the node's own: the row stays without a
-/// declaration, and a store that is met by its declaration first bears the name that it was declared with.
+/// declaration, and a store that nobody has named here, which is called by its id, takes the name that it was declared
+/// with.
 pub(super) async fn stores(
     connection: &mut PgConnection,
     changes: &Changes<'_, Uuid, DeclaredStore>,
@@ -37,7 +38,8 @@ pub(super) async fn stores(
          FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[])
              AS d(store_id, home_node, default_warehouse_id, declared_by)
          ON CONFLICT (store_id) DO UPDATE SET home_node = EXCLUDED.home_node,
-             default_warehouse_id = EXCLUDED.default_warehouse_id, declared_by = EXCLUDED.declared_by",
+             default_warehouse_id = EXCLUDED.default_warehouse_id, declared_by = EXCLUDED.declared_by,
+             name = CASE WHEN stores.name = stores.store_id::text THEN EXCLUDED.name ELSE stores.name END",
         &stores,
         &changes.column(|row| row.home_node.as_str()) as &[&str],
         &changes.column(|row| row.default_warehouse_id) as &[Option<Uuid>],

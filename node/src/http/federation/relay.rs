@@ -7,7 +7,7 @@ use super::signed::{self, FromPeer};
 use crate::app::AppState;
 use crate::http::error::Problem;
 use crate::http::push::judge::{self, Conflicts, From};
-use crate::http::push::not_stored;
+use crate::http::push::{not_stored, on_worker};
 use crate::http::trace::trace_parent;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
@@ -36,9 +36,7 @@ pub async fn relay(
     let FromPeer { peer, body, permit } = signed::read(&state, &request, payload, "application/json").await?;
     let now = state.clock.now();
     let for_reading = peer.clone();
-    let events = web::block(move || parse(&body, &for_reading, now))
-        .await
-        .map_err(|error| Problem::internal(&error))??;
+    let events = on_worker(permit.bytes(), move || parse(&body, &for_reading, now)).await?;
     let sound = events.iter().filter_map(|event| event.read.as_ref().ok());
     let stores: BTreeSet<Uuid> = sound.map(|received| received.event.store_id).collect();
     for store_id in stores {
