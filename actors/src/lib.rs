@@ -12,6 +12,7 @@ pub mod handles;
 pub mod keeper;
 pub mod message;
 pub mod metrics;
+pub mod orphan_healer;
 pub mod outbox_pump;
 pub mod peer;
 pub mod projector;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub relay_retry: RetryPolicy,
     /// Peers' circuit breakers.
     pub breaker: BreakerPolicy,
+    /// How often missing rows are looked for.
+    pub heal_interval: Duration,
     /// How often logs are compared without a reason.
     pub reconcile_interval: Duration,
     /// Life of a lease.

@@ -265,7 +265,7 @@ impl Work {
                 }
                 Err(error) if error.is_transient() => return Err(error),
                 Err(error) => {
-                    let reason = describe(&error);
+                    let reason = error.describe();
                     self.fail(&suspect, &reason, &mut all).await?;
                 }
             }
@@ -298,17 +298,6 @@ impl Work {
         }
         Ok(())
     }
-}
-
-/// An error with its causes, for the entry's `error`.
-fn describe(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 fn log_failures(report: &BatchReport) {

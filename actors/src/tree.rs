@@ -4,7 +4,7 @@
 //! NodeSupervisor
 //! ├── StorageSupervisor      embedded_postgres (only with an embedded database)
 //! ├── FederationSupervisor   relay.{peer}, one a peer · reconciler
-//! ├── ProjectionSupervisor   projector.{sale,debt,stock,product,customer,cash,store} · outbox_pump
+//! ├── ProjectionSupervisor   projector.{sale,debt,stock,product,customer,cash,store} · outbox_pump · orphan_healer
 //! └── IngestSupervisor       sync_ingest.{0,1}
 //! ```
 //! Stopping goes backwards: ingest ends first, then the pump, then the projectors it asks, then the relays. Never here: what an
@@ -13,6 +13,7 @@
 use crate::Deps;
 use crate::handles::{ChildRef, Tree};
 use crate::keeper::Keeper;
+use crate::orphan_healer::OrphanHealer;
 use crate::outbox_pump::OutboxPump;
 use crate::projector::{Projector, Suspects};
 use crate::reconciler::{self, Partner, Reconciler, Sink};
@@ -51,6 +52,8 @@ pub struct Node {
     pub pump: ChildRef<OutboxPump>,
     /// The relays, one a peer, in the configured order.
     pub relays: Vec<RelayHandle>,
+    /// Looks for missing rows.
+    pub healer: ChildRef<OrphanHealer>,
     /// Compares logs with peers.
     pub reconciler: ChildRef<Reconciler>,
     threads: Vec<Arbiter>,
@@ -69,7 +72,7 @@ impl Node {
         let (mut federation, relays) = relays(deps, &here, wires, &told);
         let creditors = relays.iter().filter(|relay| matches!(relay.wire, Wire::V1(_)));
         let creditors: Vec<ChildRef<Relay>> = creditors.map(|relay| relay.relay.clone()).collect();
-        let (projection, pump) = projection(deps, &here, &creditors);
+        let (projection, pump, healer) = projection(deps, &here, &creditors);
         let threads: Vec<Arbiter> = (0..WRITERS).map(|_| Arbiter::new()).collect();
         let wakes = Wakes { pump: pump.clone(), relays: relays.iter().map(|r| r.relay.clone()).collect() };
         let (ingest_spec, ingest) = ingest(deps, &here, &threads, &wakes);
@@ -86,7 +89,7 @@ impl Node {
         groups.push(projection);
         groups.push(ingest_spec);
         let root = Root::start("NodeSupervisor", Policy::default(), groups);
-        Node { root, ingest, pump, relays, reconciler, threads }
+        Node { root, ingest, pump, relays, healer, reconciler, threads }
     }
 
     /// The tree, live.
@@ -120,7 +123,7 @@ fn projection(
     deps: &Deps,
     here: &ArbiterHandle,
     creditors: &[ChildRef<Relay>],
-) -> (ChildSpec, ChildRef<OutboxPump>) {
+) -> (ChildSpec, ChildRef<OutboxPump>, ChildRef<OrphanHealer>) {
     let mut children = Vec::new();
     let mut projectors: BTreeMap<Entity, ChildRef<Projector>> = BTreeMap::new();
     for entity in Entity::ALL {
@@ -139,9 +142,15 @@ fn projection(
             Ok(OutboxPump::new(me, for_pump.clone(), projectors.clone(), creditors.clone()))
         });
     children.push(spec.mailbox(PUMP_MAILBOX));
+    let for_healer = deps.clone();
+    let (spec, healer) =
+        ChildSpec::worker("orphan_healer", Place::On(here.clone()), &deps.faults, move |me, _| {
+            Ok(OrphanHealer::new(me, for_healer.clone()))
+        });
+    children.push(spec);
     let group =
         ChildSpec::supervisor("ProjectionSupervisor", Place::On(here.clone()), Policy::default(), children);
-    (group, pump)
+    (group, pump, healer)
 }
 
 /// Relays tell the reconciler, which is made after them, since it needs them and the writers that wake them.
@@ -181,8 +190,7 @@ fn reconciler(
     relays: &[RelayHandle],
     sink: Sink,
 ) -> (ChildSpec, ChildRef<Reconciler>) {
-    let partner =
-        |handle: &RelayHandle| Partner { wire: handle.wire.clone(), relay: Some(handle.relay.clone()) };
+    let partner = |handle: &RelayHandle| Partner { wire: handle.wire.clone(), relay: Some(handle.clone()) };
     let partners: Vec<Partner> = relays.iter().map(partner).collect();
     let (for_it, leases) = (deps.clone(), leases.clone());
     ChildSpec::worker("reconciler", Place::On(here.clone()), &deps.faults, move |me, _| {

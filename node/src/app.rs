@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use velox_actors::fault::Faults;
 use velox_actors::handles::{ChildRef, Tree};
 use velox_actors::metrics::Metrics;
+use velox_actors::orphan_healer::OrphanHealer;
 use velox_actors::outbox_pump::{OutboxPump, Wake};
 use velox_actors::relay::WakeRelay;
 use velox_actors::sync_ingest::Ingest;
@@ -27,6 +28,8 @@ pub struct AppState {
     pub federation: Arc<Federation>,
     /// To be woken after an event of the node itself.
     pub pump: ChildRef<OutboxPump>,
+    /// Makes missing rows anew.
+    pub healer: ChildRef<OrphanHealer>,
     /// The supervisor tree.
     pub tree: Tree,
     /// Injected faults.

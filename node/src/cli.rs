@@ -7,6 +7,7 @@
 mod config;
 mod demo;
 mod device;
+mod heal;
 mod output;
 mod rebuild;
 mod reconcile;
@@ -54,6 +55,8 @@ enum Command {
     Rebuild(rebuild::Rebuild),
     /// Compare the event log with those of the peers, and send each side what it lacks
     Reconcile(reconcile::Reconcile),
+    /// Look for events whose rows are missing, and make those anew
+    Heal(heal::Heal),
     /// Have events projected or sent to peers again
     Replay(replay::Replay),
     /// Print the API description
@@ -108,6 +111,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Verify(verify) => verify.run(context).await,
         Command::Rebuild(rebuild) => rebuild.run(context).await,
         Command::Reconcile(reconcile) => reconcile.run(context).await,
+        Command::Heal(heal) => heal.run(context).await,
         Command::Replay(replay) => replay.run(context).await,
         Command::Openapi => output::json(&crate::http::openapi::document()).map(|()| Outcome::Fine),
         Command::Config(command) => command.run(&context),

@@ -16,6 +16,7 @@ pub mod error;
 pub mod events;
 pub mod faults;
 pub mod federation;
+pub mod heal;
 pub mod notifications;
 pub mod openapi;
 pub mod ops;
@@ -46,6 +47,8 @@ pub fn routes(app: &mut ServiceConfig, state: &AppState) {
         .service(post("/sync/conflicts/{id}/resolve").route(web::post().to(conflicts::resolve)))
         .service(post("/sync/resolve-conflict").route(web::post().to(conflicts::resolve_as_v1)))
         .service(get("/sync/events/{event_id}").route(web::get().to(events::trail)))
+        .service(post("/sync/heal").route(web::post().to(heal::heal)))
+        .service(post("/sync/heal-projections").route(web::post().to(heal::heal_as_v1)))
         .service(get("/ping").route(web::get().to(ops::ping)))
         .service(get("/healthz").route(web::get().to(ops::healthz)))
         .service(get("/readyz").route(web::get().to(ops::readyz)))

@@ -43,6 +43,17 @@ impl Error {
         matches!(self, Error::Unavailable(_) | Error::Conflict(_))
     }
 
+    /// The error with its causes, on one line.
+    pub fn describe(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(inner) = cause {
+            text = format!("{text}: {inner}");
+            cause = inner.source();
+        }
+        text
+    }
+
     /// Whether the session refused to write.
     pub(crate) fn is_read_only(&self) -> bool {
         let Error::Unavailable(error) = self else {

@@ -3,12 +3,11 @@
 //! Never here: when runs are.
 
 use crate::Deps;
-use crate::handles::ChildRef;
 use crate::peer::v1::reconcile::{CompareError, Comparison, Gaps};
 use crate::peer::v1::{self, V1Client};
 use crate::peer::{DEADLINE, Failure, PeerClient, Request};
 use crate::reconciler::Reconcile;
-use crate::relay::{Relay, WakeRelay, Wire};
+use crate::relay::{RelayHandle, WakeRelay, Wire};
 use crate::sync_ingest::{Ingest, IngestError};
 use crate::trace::well_formed;
 use std::time::Duration;
@@ -44,7 +43,14 @@ pub struct Partner {
     /// How it is spoken to.
     pub wire: Wire,
     /// Who sends it what it lacks; `None`: somebody in another process.
-    pub relay: Option<ChildRef<Relay>>,
+    pub relay: Option<RelayHandle>,
+}
+
+impl Partner {
+    /// Whether its breaker holds calls back. A command knows of none.
+    fn is_held_back(&self) -> bool {
+        self.relay.as_ref().is_some_and(|handle| handle.view.status().breaker == "OPEN")
+    }
 }
 
 /// Why a run ended early.
@@ -123,7 +129,10 @@ pub async fn reconcile(
 ) -> Result<Vec<Reconciled>, String> {
     let is_wanted =
         |partner: &&Partner| wanted.peer.as_ref().is_none_or(|name| *name == partner.wire.peer().name);
-    let partners: Vec<&Partner> = partners.iter().filter(is_wanted).collect();
+    // By hand somebody wants to know, and a peer that is back has closed its breaker.
+    let of_period = wanted.store_id.is_none() && wanted.peer.is_none();
+    let partners: Vec<&Partner> =
+        partners.iter().filter(is_wanted).filter(|partner| !(of_period && partner.is_held_back())).collect();
     if let (Some(name), []) = (&wanted.peer, partners.as_slice()) {
         return Err(format!("no peer is called {name}"));
     }
@@ -302,9 +311,9 @@ impl Run<'_> {
         for name in names {
             report.kind(&name.event_type).replayed_to_remote += 1;
         }
-        if let Some(relay) = &self.partner.relay {
+        if let Some(handle) = &self.partner.relay {
             // Lost, it costs one poll.
-            let _ = relay.try_tell(WakeRelay);
+            let _ = handle.relay.try_tell(WakeRelay);
         }
         Ok(())
     }

@@ -91,6 +91,8 @@ const PROBLEM: &str = "Problem";
         federation::reconcile,
         federation::events,
         federation::probe,
+        operations::heal,
+        operations::heal_projections,
         operations::create_store,
         operations::list_stores,
         operations::create_device,

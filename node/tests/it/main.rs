@@ -23,6 +23,7 @@ mod leases;
 mod load;
 mod odd;
 mod operator;
+mod orphans;
 mod outage;
 mod pair;
 mod peer_signatures;

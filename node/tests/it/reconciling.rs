@@ -163,3 +163,27 @@ async fn a_node_that_was_away_is_compared_when_it_is_back() {
     a.stop().await;
     b.stop().await;
 }
+
+#[actix_web::test]
+async fn a_peer_whose_breaker_is_open_is_not_compared_with_on_the_period() {
+    use crate::pair::{KEY, free_address, node_at, status};
+    use crate::stub_peer::{Behaviour, StubPeer};
+    const OTHER: &str = "a-key-of-the-other-one-of-forty-letters!";
+    let (away, there) = (StubPeer::start().await, StubPeer::start_with(free_address(), OTHER).await);
+    away.behave(Behaviour::Answer(500, None, String::new()));
+    let peer = |name: &str, stub: &StubPeer, key: &str| json!({ "name": name, "url": format!("http://{}", stub.address), "key": key });
+    let peers = json!([peer("away", &away, KEY), peer("there", &there, OTHER)]);
+    let every = &[("VELOX_RECONCILE_INTERVAL_MS", "50")];
+    let node = node_at(free_address(), &peers.to_string(), every).await;
+    let till = node.client.till().await;
+    node.client.push(&till, &[sale()]).await;
+    wait("an open breaker", async || status(&node).await["peers"][0]["circuitBreakerState"] == "OPEN").await;
+    let (of_away, of_there) = (away.compared(), there.compared());
+    wait("five more rounds", async || there.compared() >= of_there + 5).await;
+    assert!(away.compared() <= of_away + 1, "but for the round that was under way");
+    let by_hand = reconcile(&node, &till, json!({ "peer": "away" })).await;
+    assert!(by_hand[0]["reason"].as_str().expect("a reason").starts_with("peer_failed"), "{by_hand}");
+    node.stop().await;
+    away.stop().await;
+    there.stop().await;
+}

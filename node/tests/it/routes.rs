@@ -93,6 +93,8 @@ const ROUTES: &[(&str, &str, &str, Row)] = &[
         r#"{"store_id":"{store}","event_ids":[],"target":"projection"}"#,
         HANDS,
     ),
+    ("POST", "/sync/heal", r#"{"store_id":"{store}"}"#, HANDS),
+    ("POST", "/sync/heal-projections", r#"{"store_id":"{store}"}"#, NODES),
     ("GET", "/stores/{store}/sales", "", READ),
     ("GET", "/stores/{store}/sales/{sale}", "", READ),
     ("GET", "/stores/{store}/debts", "", READ),

@@ -40,12 +40,14 @@ pub(crate) struct StubPeer {
 }
 
 struct Shared {
+    key: &'static str,
     behaviour: Mutex<Behaviour>,
     /// Batches of events, in the order of their arrival; trials are empty ones.
     batches: Mutex<Vec<Vec<Value>>>,
     /// Events that were accepted, in that order.
     accepted: Mutex<Vec<Value>>,
     elsewhere: Mutex<usize>,
+    compared: Mutex<usize>,
 }
 
 impl StubPeer {
@@ -56,17 +58,25 @@ impl StubPeer {
 
     /// A peer at this port.
     pub(crate) async fn start_at(address: SocketAddr) -> Self {
+        Self::start_with(address, KEY).await
+    }
+
+    /// A peer at this port, with this key.
+    pub(crate) async fn start_with(address: SocketAddr, key: &'static str) -> Self {
         let shared = web::Data::new(Shared {
+            key,
             behaviour: Mutex::new(Behaviour::Good),
             batches: Mutex::default(),
             accepted: Mutex::default(),
             elsewhere: Mutex::new(0),
+            compared: Mutex::new(0),
         });
         let for_app = shared.clone();
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(for_app.clone())
                 .route("/sync/federation/relay", web::post().to(relay))
+                .route("/sync/federation/reconcile", web::post().to(compare))
                 .route("/elsewhere", web::to(elsewhere))
         })
         .workers(1)
@@ -105,6 +115,11 @@ impl StubPeer {
         *self.shared.elsewhere.lock().unwrap()
     }
 
+    /// Messages of comparisons, to none of which it has an answer.
+    pub(crate) fn compared(&self) -> usize {
+        *self.shared.compared.lock().unwrap()
+    }
+
     /// Ends it; connections break.
     pub(crate) async fn stop(self) {
         self.server.stop(false).await;
@@ -116,6 +131,11 @@ pub(crate) fn ids(events: &[Value]) -> Vec<String> {
     events.iter().map(|event| event["event_id"].as_str().expect("an id").to_owned()).collect()
 }
 
+async fn compare(shared: web::Data<Shared>) -> HttpResponse {
+    *shared.compared.lock().unwrap() += 1;
+    HttpResponse::InternalServerError().finish()
+}
+
 async fn elsewhere(shared: web::Data<Shared>) -> HttpResponse {
     *shared.elsewhere.lock().unwrap() += 1;
     HttpResponse::Ok().json(json!({ "accepted": [], "rejected": [] }))
@@ -124,7 +144,7 @@ async fn elsewhere(shared: web::Data<Shared>) -> HttpResponse {
 async fn relay(shared: web::Data<Shared>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     // As it was sent: other extractors inflate.
     let body = payload.to_bytes_limited(64 << 20).await.expect("a bounded body").expect("a body");
-    if !is_signed(&request, &body) {
+    if !is_signed(&request, &body, shared.key) {
         return HttpResponse::Unauthorized().finish();
     }
     let events = events(&request, &body);
@@ -172,9 +192,9 @@ fn answer(accepted: &[Value], refused: &[Value]) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "accepted": accepted, "rejected": rejected }))
 }
 
-fn is_signed(request: &HttpRequest, body: &[u8]) -> bool {
+fn is_signed(request: &HttpRequest, body: &[u8], key: &str) -> bool {
     let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let id = key_id(KEY);
+    let id = key_id(key);
     let signed = Signed {
         method: request.method().as_str(),
         path_and_query: request.uri().path_and_query().expect("a path").as_str(),
@@ -183,7 +203,7 @@ fn is_signed(request: &HttpRequest, body: &[u8]) -> bool {
         nonce: header(NONCE_HEADER),
         key_id: &id,
     };
-    header(KEY_HEADER) == id && signed.is_signed_by(KEY, header(SIGNATURE_HEADER))
+    header(KEY_HEADER) == id && signed.is_signed_by(key, header(SIGNATURE_HEADER))
 }
 
 fn events(request: &HttpRequest, body: &[u8]) -> Vec<Value> {

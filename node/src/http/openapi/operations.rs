@@ -6,11 +6,55 @@ use utoipa::{IntoParams, ToResponse, ToSchema};
 use uuid::Uuid;
 
 use crate::http::error::ProblemBody;
+use crate::http::heal::HealBody;
 
 /// A problem. `code` says which, for programs; 429 and 503 come with `Retry-After`.
 #[derive(ToResponse)]
 #[response(content_type = "application/problem+json")]
 pub(super) struct Problem(ProblemBody);
+
+/// What a search for missing rows did.
+#[derive(ToSchema)]
+struct Healed {
+    /// Events of the last seven days that were looked at.
+    checked: u64,
+    /// Those whose rows were missing and are there again.
+    healed: u64,
+    /// Those that could not be projected.
+    failed: u64,
+    /// Each of both; 50 at most.
+    details: Vec<HealedEvent>,
+}
+
+/// An event whose rows were missing.
+#[derive(ToSchema)]
+struct HealedEvent {
+    /// The event.
+    event_id: String,
+    /// Its type.
+    r#type: String,
+    /// `healed` or `failed`
+    status: String,
+    /// Why it failed; else absent.
+    error: Option<String>,
+}
+
+/// Looks for events of a store whose rows are missing, whatever their status says, and makes those anew.
+#[utoipa::path(
+    post, path = "/sync/heal", tag = "admin", request_body = HealBody,
+    responses(
+        (status = 200, description = "What was found.", body = Healed),
+        (status = 404, response = Problem),
+    ),
+)]
+fn heal() {}
+
+/// v1's name of the same.
+#[utoipa::path(
+    post, path = "/sync/heal-projections", tag = "federation", request_body = HealBody,
+    responses((status = 200, description = "What was found.", body = Healed)),
+)]
+fn heal_projections() {}
 
 /// A store to be registered or renamed.
 #[derive(ToSchema)]
