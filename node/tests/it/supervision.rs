@@ -7,7 +7,8 @@ use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 
 /// Every actor that works in a node with a database of its own.
-const WORKERS: [&str; 11] = [
+const WORKERS: [&str; 12] = [
+    "orphan_healer",
     "outbox_pump",
     "projector.cash",
     "projector.customer",
@@ -49,8 +50,12 @@ async fn panics_once(client: &Client, actor: &str) {
 
 #[actix_web::test]
 async fn every_actor_panics_once_under_load_and_nothing_is_lost() {
-    // The reconciler is struck by its next tick.
-    let settings = [("VELOX_OUTBOX_RETRY_BASE_MS", "20"), ("VELOX_RECONCILE_INTERVAL_MS", "200")];
+    // The reconciler and the healer are struck by their next ticks.
+    let settings = [
+        ("VELOX_OUTBOX_RETRY_BASE_MS", "20"),
+        ("VELOX_RECONCILE_INTERVAL_MS", "200"),
+        ("VELOX_HEAL_INTERVAL_MS", "200"),
+    ];
     let node = TestNode::start_with(&settings).await;
     let client = &node.client;
     let till = client.till().await;
