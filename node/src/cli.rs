@@ -7,6 +7,7 @@
 mod config;
 mod demo;
 mod device;
+mod outbox;
 mod output;
 mod rebuild;
 mod reconcile;
@@ -56,6 +57,8 @@ enum Command {
     Reconcile(reconcile::Reconcile),
     /// Have events projected or sent to peers again
     Replay(replay::Replay),
+    /// What waits to be projected or sent, and what is dead; the dead are put back into the queue
+    Outbox(outbox::Outbox),
     /// Print the API description
     Openapi,
     /// The configuration
@@ -109,6 +112,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Rebuild(rebuild) => rebuild.run(context).await,
         Command::Reconcile(reconcile) => reconcile.run(context).await,
         Command::Replay(replay) => replay.run(context).await,
+        Command::Outbox(outbox) => outbox.run(context).await,
         Command::Openapi => output::json(&crate::http::openapi::document()).map(|()| Outcome::Fine),
         Command::Config(command) => command.run(&context),
     };

@@ -20,6 +20,7 @@ mod lease;
 mod node_events;
 mod notifications;
 mod outbox;
+mod outbox_ops;
 mod peers_seen;
 mod projections;
 mod pull;
@@ -50,6 +51,10 @@ pub use lease::{Fence, Held, Leases};
 pub use node_events::{Actor, NodeStamp, node_device_id};
 pub use notifications::{NewNotification, NotificationRow};
 pub use outbox::{Claim, Entry, OutboxCounts, RetryPolicy};
+pub use outbox_ops::{
+    OutboxBacklog, OutboxFilter, OutboxKey, OutboxRow, OutboxStats, OutboxStatus, OutboxTarget, OutboxWork,
+    Requeued,
+};
 pub use peers_seen::{KeptBreaker, PeerSeen};
 pub use projections::{BatchReport, ProjectionFailure};
 pub use pull::{PullRequest, Pulled};

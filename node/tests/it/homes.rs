@@ -64,7 +64,8 @@ async fn a_store_that_is_declared_elsewhere_is_shown_with_that_home() {
     declare(&node, &own, &declared).await;
     node.client.projected().await;
     let listed = node.client.admin("/admin/stores").await;
-    let named = listed["items"].as_array().expect("stores").iter().find(|store| store["store_id"] == own.as_str());
+    let named =
+        listed["items"].as_array().expect("stores").iter().find(|store| store["store_id"] == own.as_str());
     assert_eq!(named.expect("the store")["name"], "Sur", "whom somebody here has named keeps that name");
     let (_, met) = add(&node, &json!({ "store_id": own, "name": "Sur" })).await;
     assert_eq!(met["home_node"], "north");

@@ -24,6 +24,7 @@ mod load;
 mod odd;
 mod operator;
 mod outage;
+mod outbox;
 mod pair;
 mod peer_signatures;
 mod pods;
