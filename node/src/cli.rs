@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod device;
 mod heal;
+mod outbox;
 mod output;
 mod rebuild;
 mod reconcile;
@@ -59,6 +60,8 @@ enum Command {
     Heal(heal::Heal),
     /// Have events projected or sent to peers again
     Replay(replay::Replay),
+    /// What waits to be projected or sent, and what is dead; the dead are put back into the queue
+    Outbox(outbox::Outbox),
     /// Print the API description
     Openapi,
     /// The configuration
@@ -113,6 +116,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Reconcile(reconcile) => reconcile.run(context).await,
         Command::Heal(heal) => heal.run(context).await,
         Command::Replay(replay) => replay.run(context).await,
+        Command::Outbox(outbox) => outbox.run(context).await,
         Command::Openapi => output::json(&crate::http::openapi::document()).map(|()| Outcome::Fine),
         Command::Config(command) => command.run(&context),
     };

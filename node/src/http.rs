@@ -20,6 +20,7 @@ pub mod heal;
 pub mod notifications;
 pub mod openapi;
 pub mod ops;
+pub mod outbox;
 pub mod page;
 pub mod pull;
 pub mod push;
@@ -49,6 +50,9 @@ pub fn routes(app: &mut ServiceConfig, state: &AppState) {
         .service(get("/sync/events/{event_id}").route(web::get().to(events::trail)))
         .service(post("/sync/heal").route(web::post().to(heal::heal)))
         .service(post("/sync/heal-projections").route(web::post().to(heal::heal_as_v1)))
+        .service(get("/sync/outbox").route(web::get().to(outbox::list)))
+        .service(get("/sync/outbox/stats").route(web::get().to(outbox::stats)))
+        .service(post("/sync/outbox/requeue").route(web::post().to(outbox::requeue)))
         .service(get("/ping").route(web::get().to(ops::ping)))
         .service(get("/healthz").route(web::get().to(ops::healthz)))
         .service(get("/readyz").route(web::get().to(ops::readyz)))

@@ -21,6 +21,7 @@ mod node_events;
 mod notifications;
 mod orphans;
 mod outbox;
+mod outbox_ops;
 mod peers_seen;
 mod projections;
 mod pull;
@@ -52,6 +53,10 @@ pub use node_events::{Actor, NodeStamp, node_device_id};
 pub use notifications::{NewNotification, NotificationRow};
 pub use orphans::{Healed, Orphan, Orphans};
 pub use outbox::{Claim, Entry, OutboxCounts, RetryPolicy};
+pub use outbox_ops::{
+    OutboxBacklog, OutboxFilter, OutboxKey, OutboxRow, OutboxStats, OutboxStatus, OutboxTarget, OutboxWork,
+    Requeued,
+};
 pub use peers_seen::{KeptBreaker, PeerSeen};
 pub use projections::{BatchReport, ProjectionFailure};
 pub use pull::{PullRequest, Pulled};

@@ -256,49 +256,62 @@ impl Store {
     /// The database's.
     #[tracing::instrument(name = "db.requeue_projection", level = "debug", skip_all)]
     pub async fn requeue_projection(&self, store_id: Uuid, event_ids: &[String]) -> Result<u64, Error> {
-        let types: Vec<String> = sqlx::query_scalar!(
-            "SELECT DISTINCT type AS \"type!\" FROM effective_events WHERE store_id = $1 AND event_id = ANY($2)",
-            store_id,
-            event_ids
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let entities: Vec<&str> = types.iter().map(|name| catalogue::entity(name).name()).collect();
-        let priorities: Vec<i16> = types.iter().map(|name| catalogue::priority(name)).collect();
         let mut transaction = self.pool.begin().await?;
-        let queued = sqlx::query_scalar!(
-            "INSERT INTO outbox_entries (store_id, event_id, event_type, target, entity, priority, created_at)
-             SELECT e.store_id, e.event_id, e.type, 'projection', t.entity, t.priority, now()
-             FROM effective_events e
-             JOIN unnest($3::text[], $4::text[], $5::int2[]) AS t(type, entity, priority) USING (type)
-             WHERE e.store_id = $1 AND e.event_id = ANY($2)
-             -- In one order, so that two who queue the same events do not wait for each other.
-             ORDER BY e.event_id
-             ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
-             SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL,
-                 -- An entry that is as old as its event says that the event was never projected.
-                 created_at = CASE WHEN outbox_entries.status = 'processed' THEN EXCLUDED.created_at
-                                   ELSE outbox_entries.created_at END
-             WHERE outbox_entries.status <> 'pending'
-             RETURNING event_id",
-            store_id,
-            event_ids,
-            &types,
-            &entities as &[&str],
-            &priorities
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        // A statement of its own: one that waited for an entry to die does not see the exception of that death.
-        sqlx::query!(
-            "DELETE FROM event_exceptions
-             WHERE store_id = $1 AND event_id = ANY($2) AND status IN ('failed', 'skipped')",
-            store_id,
-            &queued
-        )
-        .execute(&mut *transaction)
-        .await?;
+        let queued = requeue_projection_in(&mut transaction, store_id, event_ids).await?;
         transaction.commit().await?;
-        Ok(queued.len() as u64)
+        Ok(queued)
     }
+}
+
+/// [`Store::requeue_projection`] within a transaction.
+pub(crate) async fn requeue_projection_in(
+    connection: &mut PgConnection,
+    store_id: Uuid,
+    event_ids: &[String],
+) -> Result<u64, Error> {
+    if event_ids.is_empty() {
+        return Ok(0);
+    }
+    let types: Vec<String> = sqlx::query_scalar!(
+        "SELECT DISTINCT type AS \"type!\" FROM effective_events WHERE store_id = $1 AND event_id = ANY($2)",
+        store_id,
+        event_ids
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let entities: Vec<&str> = types.iter().map(|name| catalogue::entity(name).name()).collect();
+    let priorities: Vec<i16> = types.iter().map(|name| catalogue::priority(name)).collect();
+    let queued = sqlx::query_scalar!(
+        "INSERT INTO outbox_entries (store_id, event_id, event_type, target, entity, priority, created_at)
+         SELECT e.store_id, e.event_id, e.type, 'projection', t.entity, t.priority, now()
+         FROM effective_events e
+         JOIN unnest($3::text[], $4::text[], $5::int2[]) AS t(type, entity, priority) USING (type)
+         WHERE e.store_id = $1 AND e.event_id = ANY($2)
+         -- In one order, so that two who queue the same events do not wait for each other.
+         ORDER BY e.event_id
+         ON CONFLICT (store_id, event_id, target, peer) DO UPDATE
+         SET status = 'pending', retry_count = 0, next_attempt_at = NULL, error = NULL, processed_at = NULL,
+             -- An entry that is as old as its event says that the event was never projected.
+             created_at = CASE WHEN outbox_entries.status = 'processed' THEN EXCLUDED.created_at
+                               ELSE outbox_entries.created_at END
+         WHERE outbox_entries.status <> 'pending'
+         RETURNING event_id",
+        store_id,
+        event_ids,
+        &types,
+        &entities as &[&str],
+        &priorities
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    // A statement of its own: one that waited for an entry to die does not see the exception of that death.
+    sqlx::query!(
+        "DELETE FROM event_exceptions
+         WHERE store_id = $1 AND event_id = ANY($2) AND status IN ('failed', 'skipped')",
+        store_id,
+        &queued
+    )
+    .execute(&mut *connection)
+    .await?;
+    Ok(queued.len() as u64)
 }

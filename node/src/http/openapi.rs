@@ -27,7 +27,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use super::{
     conflicts,
     error::{ProblemBody, allow_only},
-    events, notifications, reads,
+    events, notifications, outbox, reads,
 };
 
 mod federation;
@@ -59,6 +59,9 @@ const PROBLEM: &str = "Problem";
         conflicts::audit,
         conflicts::unresolved,
         events::trail,
+        outbox::list,
+        outbox::stats,
+        outbox::requeue,
         reads::sales::list,
         reads::sales::get,
         reads::debts::list,

@@ -20,8 +20,9 @@ pub const DEFAULT_LIMIT: u32 = 100;
 /// Most rows of a page.
 pub const MAX_LIMIT: u32 = 1000;
 
-/// Longest cursor that is looked at; ours have some 250 characters.
-const MAX_CURSOR: usize = 1024;
+/// Longest cursor that is looked at; ours have some 250 characters, and 2,300 where an event's id is as long and odd as
+/// one can be.
+const MAX_CURSOR: usize = 4096;
 
 /// Longest text that is searched for, in characters.
 const MAX_TEXT: usize = 255;

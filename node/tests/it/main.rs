@@ -25,6 +25,7 @@ mod odd;
 mod operator;
 mod orphans;
 mod outage;
+mod outbox;
 mod pair;
 mod peer_signatures;
 mod pods;

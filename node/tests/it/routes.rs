@@ -68,6 +68,9 @@ const ROUTES: &[(&str, &str, &str, Row)] = &[
         STORE,
     ),
     ("GET", "/sync/events/{event}?store_id={store}&of=it", "", STORE),
+    ("GET", "/sync/outbox?store_id={store}&limit=9", "", HANDS),
+    ("GET", "/sync/outbox/stats?store_id={store}&of=it", "", ANY_NODE),
+    ("POST", "/sync/outbox/requeue", r#"{"store_id":"{store}","status":"dead"}"#, HANDS),
     ("GET", "/sync/federation/sales-ids?store_id={store}&limit=9", "", NODES),
     ("GET", "/sync/federation/voided-sales-ids?store_id={store}&limit=9", "", NODES),
     ("GET", "/sync/federation/session-ids?store_id={store}&limit=9", "", NODES),
@@ -390,7 +393,8 @@ async fn a_v1_node_may_call_what_v1_nodes_call_of_its_stores_and_nothing_else() 
     check(&status, 200, "the status by a v1 node");
     for (method, path, body, row) in ROUTES.iter().filter(|(.., row)| !others.contains(row)) {
         let base = path.split('?').next().unwrap_or_default();
-        let by_hand = ["/sync/federation/replay", "/sync/heal"].contains(&base);
+        let by_hand =
+            ["/sync/federation/replay", "/sync/heal"].contains(&base) || base.starts_with("/sync/outbox");
         let of_nodes = *row == NODES && !by_hand || base == "/sync/push";
         for (secret, expected) in [(NODE, if of_nodes { 200 } else { 403 }), (FOREIGN_NODE, 403)] {
             let (path, body) = (world.fill(path), world.fill(body));

@@ -20,6 +20,7 @@ mod leases;
 mod notifications;
 mod order;
 mod outbox;
+mod outbox_ops;
 mod peers_seen;
 mod pull;
 mod reached;
