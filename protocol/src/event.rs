@@ -101,6 +101,10 @@ impl Event {
         add(self.device_id.as_bytes());
         add(&self.seq.unwrap_or(-1).to_be_bytes());
         add(self.request_id.as_deref().unwrap_or("").as_bytes());
+        // A payload means another thing in another version. Most are of the first one, which adds nothing.
+        if self.version != 1 {
+            add(&self.version.to_be_bytes());
+        }
         // Entry by entry: the text of the digest would take the device `a:1|b` for two.
         for (device, counter) in self.vector_clock.iter().flat_map(|clock| &clock.0) {
             add(device.as_bytes());

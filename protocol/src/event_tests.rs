@@ -381,6 +381,7 @@ fn the_form_tells_apart_what_identifies_an_event_and_nothing_else() {
     }
     for (from, to) in [
         (r#"{"a":1}"#, r#"{"a":2}"#),
+        (r#""seq":1"#, r#""seq":1,"version":2"#),
         (r#""seq":1"#, r#""seq":2"#),
         (r#""seq":1,"#, ""),
         (r#"{"a":1,"b":2}"#, r#"{"a":1,"b":3}"#),

@@ -39,6 +39,7 @@ pub(super) struct ComparedForm {
     pub(super) device_id: String,
     pub(super) seq: Option<i64>,
     pub(super) event_type: String,
+    pub(super) version: i32,
     pub(super) payload_hash: Vec<u8>,
     pub(super) created_at: chrono::DateTime<chrono::Utc>,
     pub(super) vector_clock: Option<Json<VectorClock>>,
@@ -58,7 +59,7 @@ impl ComparedForm {
             device_id: self.device_id.clone(),
             seq: self.seq,
             event_type: self.event_type.clone(),
-            version: 1,
+            version: self.version,
             created_at: self.created_at,
             payload: String::new(),
             payload_hash,
@@ -81,8 +82,8 @@ impl Store {
         let ids: Vec<&str> = repeated.iter().map(|(_, new)| new.event.event_id.as_str()).collect();
         let rows = sqlx::query_as!(
             ComparedForm,
-            r#"SELECT e.store_id, e.event_id, e.device_id, e.seq, e.type AS event_type, e.payload_hash, e.created_at,
-                   e.vector_clock AS "vector_clock: Json<VectorClock>", e.request_id
+            r#"SELECT e.store_id, e.event_id, e.device_id, e.seq, e.type AS event_type, e.version, e.payload_hash,
+                   e.created_at, e.vector_clock AS "vector_clock: Json<VectorClock>", e.request_id
                FROM events e
                JOIN (SELECT DISTINCT * FROM unnest($1::uuid[], $2::text[])) AS k(store_id, event_id)
                  USING (store_id, event_id)"#,

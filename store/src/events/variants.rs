@@ -117,7 +117,7 @@ async fn lock_and_read(
     let rows = sqlx::query_as!(
         ComparedForm,
         r#"SELECT e.store_id AS "store_id!", e.event_id AS "event_id!", e.device_id AS "device_id!", e.seq,
-               e.type AS "event_type!", e.payload_hash AS "payload_hash!", e.created_at AS "created_at!",
+               e.type AS "event_type!", e.version AS "version!", e.payload_hash AS "payload_hash!", e.created_at AS "created_at!",
                e.vector_clock AS "vector_clock: Json<VectorClock>", e.request_id
            FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::text[])) AS k(store_id, event_id)
            JOIN effective_events e USING (store_id, event_id)"#,

@@ -68,13 +68,13 @@ async fn unseen(shop: &Shop, sql: &str) {
 async fn an_item_is_the_same_on_every_node_of_every_version() {
     let shop = Shop::open().await;
     let item = |arguments: &str| format!("SELECT encode(event_item({arguments}), 'hex')");
-    let full = r#"'é\x', 'T', sha256('{}'), '2025-11-24 00:00:00.123Z', 'till', 7, 'r', '{"b":1,"aa":2}'"#;
+    let full = r#"'é\x', 'T', sha256('{}'), '2025-11-24 00:00:00.123Z', 'till', 7, 'r', '{"b":1,"aa":2}', 1"#;
     let full: String = shop.value(&item(full)).await;
     assert_eq!(full, "1ba8f409b6328edb13145b26ffe53d2afa0406302ff3d9ff074d76d86b87358d");
-    let least = "'e', 'T', sha256('{}'), '1969-12-31 23:59:59.999Z', 'till', NULL, NULL, NULL";
+    let least = "'e', 'T', sha256('{}'), '1969-12-31 23:59:59.999Z', 'till', NULL, NULL, NULL, 1";
     let least: String = shop.value(&item(least)).await;
     assert_eq!(least, "b0abd39138e197a7da4983e64c3ce22035db7b971b827ae45638496019df9b44");
-    let empty = "'e', 'T', sha256('{}'), '1969-12-31 23:59:59.999Z', 'till', NULL, '', '{}'";
+    let empty = "'e', 'T', sha256('{}'), '1969-12-31 23:59:59.999Z', 'till', NULL, '', '{}', 1";
     assert_eq!(shop.value::<String>(&item(empty)).await, least, "absent is empty");
     let buckets: Vec<i16> = shop.value(r"SELECT ARRAY[event_bucket('é\x'), event_bucket('e')]").await;
     assert_eq!(buckets, [34, 901]);
@@ -92,12 +92,12 @@ async fn items_tell_the_same_forms_apart_as_the_log_does() {
     // The same bytes in other fields, other fields each by itself, and a clock that says nothing.
     let history = "a@1/x sale S1 usd=1\na@1/x sale S1 usd=1 seq=1\na@1/x sale S1 usd=1 clock=y:1
         a@1/x sale S1 usd=1 clock=y:11\na@1/xr sale S1 usd=1\na@1/x sale S1 usd=1 env=r\na@2/x sale S1 usd=1
-        a@1/x sale S1 usd=2\na@1/x void S1 usd=1";
+        a@1/x sale S1 usd=2\na@1/x void S1 usd=1\na@1/x sale S1 usd=1 version=2";
     shop.tell(history).await;
     shop.tell(history).await;
     let count = "SELECT count(DISTINCT item) FROM event_items WHERE event_id = 'a'";
-    assert_eq!(shop.value::<i64>(count).await, 9);
-    assert_eq!(shop.value::<i64>("SELECT count(*) FROM event_items").await, 9);
+    assert_eq!(shop.value::<i64>(count).await, 10);
+    assert_eq!(shop.value::<i64>("SELECT count(*) FROM event_items").await, 10);
     assert_eq!(wrong(&shop).await, (0, 0));
 }
 
