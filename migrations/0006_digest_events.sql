@@ -13,12 +13,10 @@ CREATE FUNCTION event_bucket(event_id text) RETURNS smallint LANGUAGE sql IMMUTA
 -- come first, so that no two forms are the same bytes. Texts become bytes by the escape format, where the backslash
 -- alone means something else than itself: convert_to is not immutable, and no index or inlined call could be made of it.
 CREATE FUNCTION event_item(event_id text, type text, payload_hash bytea, created_at timestamptz, device_id text,
-    seq bigint, request_id text, vector_clock jsonb, version integer)
+    seq bigint, request_id text, vector_clock jsonb)
     RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN sha256(
-        -- Most are of version 1; no length is negative.
-        CASE version WHEN 1 THEN ''::bytea ELSE int4send(-version) END
-        || int4send(octet_length(event_id)) || int4send(octet_length(type)) || int4send(octet_length(device_id))
+        int4send(octet_length(event_id)) || int4send(octet_length(type)) || int4send(octet_length(device_id))
         || int4send(octet_length(coalesce(request_id, ''))) || int4send(octet_length(payload_hash))
         || timestamptz_send(created_at) || int8send(coalesce(seq, -1)) || payload_hash
         || decode(replace(event_id || type || device_id || coalesce(request_id, '')
@@ -35,11 +33,11 @@ CREATE INDEX event_variants_by_bucket ON event_variants (store_id, event_day(cre
 -- Every form of every event, wherever it stands.
 CREATE VIEW event_items AS
 SELECT store_id, event_id, type, created_at, event_day(created_at) AS day, event_bucket(event_id) AS bucket,
-       event_item(event_id, type, payload_hash, created_at, device_id, seq, request_id, vector_clock, version) AS item
+       event_item(event_id, type, payload_hash, created_at, device_id, seq, request_id, vector_clock) AS item
 FROM events
 UNION ALL
 SELECT store_id, event_id, type, created_at, event_day(created_at), event_bucket(event_id),
-       event_item(event_id, type, payload_hash, created_at, device_id, seq, request_id, vector_clock, version)
+       event_item(event_id, type, payload_hash, created_at, device_id, seq, request_id, vector_clock)
 FROM event_variants;
 
 -- How many forms a bucket has, and the XOR of their items' words.
@@ -93,7 +91,7 @@ BEGIN
     FROM (SELECT store_id, day, bucket, CASE TG_OP WHEN 'DELETE' THEN -count(*) ELSE count(*) END AS forms,
                  bit_xor(item_word(item, 0)) AS hash_a, bit_xor(item_word(item, 1)) AS hash_b
           FROM (SELECT store_id, event_day(created_at) AS day, event_bucket(event_id) AS bucket,
-                       event_item(event_id, type, payload_hash, created_at, device_id, seq, request_id, vector_clock, version)
+                       event_item(event_id, type, payload_hash, created_at, device_id, seq, request_id, vector_clock)
                            AS item
                 FROM changed
                 -- Else each word would hash the form anew.
@@ -111,13 +109,13 @@ BEGIN
     FROM (SELECT store_id, day, bucket, sum(sign)::bigint AS forms,
                  bit_xor(item_word(item, 0)) AS hash_a, bit_xor(item_word(item, 1)) AS hash_b
           FROM (SELECT store_id, event_day(created_at) AS day, event_bucket(event_id) AS bucket, sign,
-                       event_item(event_id, type, payload_hash, created_at, device_id, seq, request_id, vector_clock, version)
+                       event_item(event_id, type, payload_hash, created_at, device_id, seq, request_id, vector_clock)
                            AS item
                 FROM (SELECT store_id, event_id, type, payload_hash, created_at, device_id, seq, request_id,
-                             vector_clock, version, 1 AS sign FROM changed
+                             vector_clock, 1 AS sign FROM changed
                       UNION ALL
                       SELECT store_id, event_id, type, payload_hash, created_at, device_id, seq, request_id,
-                             vector_clock, version, -1 FROM before) AS both_rows
+                             vector_clock, -1 FROM before) AS both_rows
                 OFFSET 0) AS forms
           GROUP BY store_id, day, bucket
           HAVING sum(sign) <> 0 OR bit_xor(item_word(item, 0)) <> 0 OR bit_xor(item_word(item, 1)) <> 0) AS buckets

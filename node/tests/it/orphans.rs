@@ -82,7 +82,8 @@ fn day() -> Vec<Value> {
 async fn every_kind_of_row_that_is_missing_is_made_anew_and_a_second_run_finds_none() {
     let node = TestNode::start().await;
     let (pool, till) = (node.database.pool().await, node.client.till().await);
-    node.client.push(&till, &day()).await;
+    let events = day();
+    node.client.push(&till, &events).await;
     node.client.projected().await;
     assert_eq!(counts(&heal(&node, &till).await), (0, 0), "nothing is missing");
     let mut before = Vec::new();
@@ -97,8 +98,11 @@ async fn every_kind_of_row_that_is_missing_is_made_anew_and_a_second_run_finds_n
     assert_eq!((report["checked"].as_u64(), counts(&report)), (Some(14), (13, 0)), "{report}");
     assert_eq!(report["details"].as_array().map(Vec::len), Some(13));
     assert_eq!(report["details"][0]["status"], "healed");
-    for (table, before) in TABLES.iter().zip(&before).filter(|(table, _)| **table != "debt_payments") {
-        assert_eq!(&rows(&pool, table).await, before, "{table}");
+    let waiting = events[13]["event_id"].as_str().expect("an id");
+    for (table, before) in TABLES.iter().zip(&before) {
+        // The payment that waits for its debt is not looked for.
+        let expected: Vec<&String> = before.iter().filter(|row| !row.contains(waiting)).collect();
+        assert_eq!(rows(&pool, table).await.iter().collect::<Vec<_>>(), expected, "{table}");
     }
     assert_eq!(counts(&heal(&node, &till).await), (0, 0), "a second run finds none");
     pool.close().await;
