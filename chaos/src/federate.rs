@@ -79,12 +79,7 @@ impl Options {
 pub async fn run(options: Options) -> Result<()> {
     let options = options.settled();
     let report = measure_all(&options).await?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{report}");
-    }
-    Ok(())
+    crate::goals::print(&report, options.json)
 }
 
 /// Starts two nodes and ends them again, whatever comes out.

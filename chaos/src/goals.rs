@@ -1,9 +1,10 @@
-//! Goals of a benchmark and what came of them, as a table and as JSON.
+//! Goals of a benchmark and what came of them, and its report, as a table and as JSON.
 //!
 //! Never here: a goal's figure, or measuring it.
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
+use std::fmt::Display;
 
 /// A goal and what came of it.
 #[derive(Debug, Serialize)]
@@ -31,6 +32,16 @@ pub(crate) fn at_least(name: String, goal: f64, measured: f64, unit: &'static st
 /// Less is better.
 pub(crate) fn at_most(name: String, goal: f64, measured: f64, unit: &'static str) -> GoalReport {
     GoalReport { name, goal, measured, unit, met: measured <= goal }
+}
+
+/// Shows a report: to people, or to machines.
+pub(crate) fn print(report: &(impl Serialize + Display), json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
 }
 
 /// One row a goal.

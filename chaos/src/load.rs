@@ -142,12 +142,7 @@ pub async fn run(mut options: Options) -> Result<()> {
         options.max_events = options.max_events.min(10_000);
     }
     let report = measure_all(&options).await?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{report}");
-    }
-    Ok(())
+    crate::goals::print(&report, options.json)
 }
 
 /// Starts what is measured and ends it again, whatever comes out.

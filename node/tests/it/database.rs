@@ -90,23 +90,25 @@ pub(crate) fn name(database: &TestDatabase) -> String {
     database.options().get_database().expect("a name").to_owned()
 }
 
-/// All read tables, sorted, one text a table.
+/// Every table that events make rows of.
+pub(crate) const READ_TABLES: [&str; 10] = [
+    "sales",
+    "sale_items",
+    "debts",
+    "debt_payments",
+    "products",
+    "customers",
+    "cash_sessions",
+    "cash_ledger_entries",
+    "stock_movements",
+    "warehouse_stock",
+];
+
+/// All read tables and the exceptions, sorted, one text a table.
 pub(crate) async fn projections(pool: &PgPool) -> Vec<String> {
-    let tables = [
-        "sales",
-        "sale_items",
-        "debts",
-        "debt_payments",
-        "products",
-        "customers",
-        "cash_sessions",
-        "cash_ledger_entries",
-        "stock_movements",
-        "warehouse_stock",
-        "(SELECT store_id, event_id, status, reason FROM event_exceptions)",
-    ];
+    let exceptions = "(SELECT store_id, event_id, status, reason FROM event_exceptions)";
     let mut rows = Vec::new();
-    for table in tables {
+    for table in READ_TABLES.into_iter().chain([exceptions]) {
         let sql = format!(
             "SELECT coalesce(string_agg(to_jsonb(t)::text, E'\\n' ORDER BY to_jsonb(t)::text COLLATE \"C\"), '')
              FROM {table} t"
