@@ -4,6 +4,7 @@
 //! Commands take the same configuration as `serve` and work beside a running node. To add one: 1. a module with
 //! its arguments and `run`, 2. a variant of [`Command`].
 
+mod backup;
 mod config;
 mod demo;
 mod device;
@@ -62,6 +63,10 @@ enum Command {
     Replay(replay::Replay),
     /// What waits to be projected or sent, and what is dead; the dead are put back into the queue
     Outbox(outbox::Outbox),
+    /// Write the whole database into a file, beside a running node
+    Backup(backup::Backup),
+    /// Fill the configured database, which must be empty, from a backup
+    Restore(backup::Restore),
     /// Print the API description
     Openapi,
     /// The configuration
@@ -117,6 +122,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Heal(heal) => heal.run(context).await,
         Command::Replay(replay) => replay.run(context).await,
         Command::Outbox(outbox) => outbox.run(context).await,
+        Command::Backup(backup) => backup.run(context).await,
+        Command::Restore(restore) => restore.run(context).await,
         Command::Openapi => output::json(&crate::http::openapi::document()).map(|()| Outcome::Fine),
         Command::Config(command) => command.run(&context),
     };

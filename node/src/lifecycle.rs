@@ -118,15 +118,34 @@ impl Database {
         Ok(Database { store, postgres: postgres.map(Arc::new) })
     }
 
-    /// Waits for the database and applies the migrations.
+    /// How to reach it, for PostgreSQL's own programs.
+    ///
+    /// # Errors
+    /// A URL that is none.
+    pub fn connect_options(&self, config: &Config) -> anyhow::Result<velox_store::ConnectOptions> {
+        match &self.postgres {
+            Some(postgres) => Ok(postgres.connect_options()),
+            None => database_options(config),
+        }
+    }
+
+    /// Waits for the database, applies the migrations, and looks whether it is still the one that the node had.
     ///
     /// # Errors
     /// The last one, where the database does not come within a minute.
     pub async fn migrate(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + DATABASE_LIMIT;
+        let migrated = async || {
+            self.store.migrate().await?;
+            self.store.notice_restore().await
+        };
         loop {
-            match self.store.migrate().await {
-                Ok(()) => return Ok(()),
+            match migrated().await {
+                Ok(false) => return Ok(()),
+                Ok(true) => {
+                    tracing::warn!("the database was restored, copied or promoted: it goes on as another one");
+                    return Ok(());
+                }
                 Err(error) if error.is_transient() && Instant::now() < deadline => {
                     tracing::warn!(%error, "waiting for the database");
                     tokio::time::sleep(Duration::from_secs(1)).await;

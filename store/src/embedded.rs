@@ -20,7 +20,7 @@ mod cluster;
 mod home;
 mod lock;
 mod postmaster;
-mod programs;
+pub(crate) mod programs;
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;

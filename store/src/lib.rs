@@ -6,6 +6,7 @@
 //! 2. `./dev prepare`, 3. a test that owns a database (see [`testing`]).
 
 mod acknowledged;
+pub mod backup;
 mod conflicts;
 mod custody;
 mod devices;
@@ -16,6 +17,7 @@ mod events;
 mod fiscal;
 mod health;
 mod id_lists;
+mod identity;
 mod lease;
 mod node_events;
 mod notifications;
@@ -48,6 +50,7 @@ pub use events::{Hop, IngestOutcome, Ingested, NewEvent, NewPush, PushOutcome};
 pub use fiscal::FiscalSeriesRow;
 pub use health::Readiness;
 pub use id_lists::{IdList, Named, Source};
+pub use identity::Identity;
 pub use lease::{Fence, Held, Leases};
 pub use node_events::{Actor, NodeStamp, node_device_id};
 pub use notifications::{NewNotification, NotificationRow};
@@ -66,7 +69,7 @@ pub use reconcile::{AnswerError, Portion, ReconcileError, Reconciliation, Summar
 pub use recount::StockRecount;
 pub use relay::{FormRow, Refusal, RelayClaim, RelayCounts, RelayEntry, RelayTarget};
 pub use replay::Awaited;
-pub use stores::{CreatedStore, Identity, StoreRow};
+pub use stores::{CreatedStore, StoreRow};
 pub use verify::Finding;
 
 /// A column that holds JSON.

@@ -1,9 +1,11 @@
-//! Shops, and who this node is.
+//! Shops.
+//!
+//! Never here: who this node is (see `crate::identity`).
 
 use crate::node_events::{Author, Draft, NodeStamp};
 use crate::projections::{self, Family};
 use crate::relay::Relays;
-use crate::{Error, MIGRATOR, Store};
+use crate::{Error, Store};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -24,17 +26,6 @@ pub struct StoreRow {
     pub created_at: DateTime<Utc>,
 }
 
-/// What tells a node's database from others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The node.
-    pub node_id: String,
-    /// Tells it from an earlier state of itself.
-    pub incarnation: Uuid,
-    /// The newest migration.
-    pub schema_version: i64,
-}
-
 /// The answer to a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreatedStore {
@@ -45,40 +36,6 @@ pub struct CreatedStore {
 }
 
 impl Store {
-    /// Who this node is: made at the first start and kept in the database, which all pods share.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`] where another id is configured than the database holds.
-    #[tracing::instrument(name = "db.node_id", level = "debug", skip_all)]
-    pub async fn node_id(&self, configured: Option<&str>, fresh: &str) -> Result<String, Error> {
-        sqlx::query!(
-            "INSERT INTO node_identity (node_id) VALUES ($1) ON CONFLICT DO NOTHING",
-            configured.unwrap_or(fresh)
-        )
-        .execute(&self.pool)
-        .await?;
-        let node_id = sqlx::query_scalar!("SELECT node_id FROM node_identity").fetch_one(&self.pool).await?;
-        match configured {
-            Some(other) if other != node_id => Err(Error::Configuration(format!(
-                "VELOX_NODE_ID is {other}, but this database belongs to node {node_id}"
-            ))),
-            _ => Ok(node_id),
-        }
-    }
-
-    /// What tells this node's database from others.
-    ///
-    /// # Errors
-    /// The database's.
-    #[tracing::instrument(name = "db.identity", level = "debug", skip_all)]
-    pub async fn identity(&self) -> Result<Identity, Error> {
-        let row =
-            sqlx::query!("SELECT node_id, incarnation FROM node_identity").fetch_one(&self.pool).await?;
-        // A node serves after its migrations.
-        let schema_version = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
-        Ok(Identity { node_id: row.node_id, incarnation: row.incarnation, schema_version })
-    }
-
     /// Registers a shop that a peer knows, without a name of its own.
     ///
     /// # Errors

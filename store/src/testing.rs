@@ -39,10 +39,30 @@ impl TestDatabase {
             panic!("no test database server at {SERVER_URL} ({error}): run `./dev test`");
         });
         let template = template(&mut admin, &server, migrator).await;
+        Self::copy(admin, &template, server, &server_url).await
+    }
+
+    /// A database with nothing in it.
+    ///
+    /// # Panics
+    /// If the server is not there.
+    pub async fn create_empty() -> Self {
+        let server_url = server_url();
+        let server = PgConnectOptions::from_str(&server_url).expect("a PostgreSQL URL");
+        let admin = PgConnection::connect_with(&server).await.expect("the test database server");
+        Self::copy(admin, "template0", server, &server_url).await
+    }
+
+    async fn copy(
+        mut admin: PgConnection,
+        template: &str,
+        server: PgConnectOptions,
+        server_url: &str,
+    ) -> Self {
         let name = format!("velox_test_{:016x}", rand::random::<u64>());
         run(&mut admin, format!(r#"CREATE DATABASE "{name}" TEMPLATE "{template}""#)).await;
         admin.close().await.expect("a clean goodbye");
-        let url = with_database(&server_url, &name);
+        let url = with_database(server_url, &name);
         Self { name, server, url, dropped: false }
     }
 

@@ -36,6 +36,7 @@ mod push;
 mod reconciling;
 mod refused;
 mod relaying;
+mod restores;
 mod retries;
 mod routes;
 mod seen;

@@ -77,15 +77,18 @@ impl Programs {
 fn candidates(bin_override: Option<&Path>) -> Vec<PathBuf> {
     let dirs = match bin_override {
         Some(dir) => vec![dir.to_owned()],
-        None => {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).chain(debian_dirs()).collect()
-        }
+        None => on_path().into_iter().chain(debian_dirs()).collect(),
     };
     dirs.into_iter().filter_map(|dir| dir.canonicalize().ok()).filter(|dir| has_both(dir)).collect()
 }
 
-fn debian_dirs() -> Vec<PathBuf> {
+/// The directories of `PATH`.
+pub(crate) fn on_path() -> Vec<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect()
+}
+
+/// Debian's directories, the newest version first.
+pub(crate) fn debian_dirs() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();
     let versions = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let mut versions: Vec<u32> = versions.collect();

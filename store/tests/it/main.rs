@@ -3,6 +3,7 @@
 
 mod acknowledged;
 mod audit;
+mod backup;
 mod busy;
 mod claims;
 mod conflicts;
