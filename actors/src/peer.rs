@@ -5,6 +5,7 @@
 
 mod answer;
 mod outgoing;
+mod own;
 pub mod v1;
 
 use std::{collections::HashSet, fmt, io::Write, sync::Arc, time::Duration};
@@ -26,6 +27,7 @@ use velox_store::{RelayEntry, RelayTarget};
 
 pub use answer::Relayed;
 pub use outgoing::relay_body;
+pub use own::OwnIdentity;
 
 /// Total deadline of a request to a peer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -165,7 +167,7 @@ impl Failure {
 #[derive(Clone)]
 pub struct PeerClient {
     peer: Arc<Peer>,
-    node_id: Arc<str>,
+    own: OwnIdentity,
     clock: Arc<dyn Clock>,
     http: reqwest::Client,
 }
@@ -185,18 +187,18 @@ pub struct Request<'a> {
 }
 
 impl PeerClient {
-    /// A client of this peer, for the node `node_id`.
+    /// A client of this peer, for this node.
     ///
     /// # Errors
     /// Where no TLS can be set up.
-    pub fn new(peer: Arc<Peer>, node_id: Arc<str>, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
+    pub fn new(peer: Arc<Peer>, own: OwnIdentity, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE)
             .tcp_nodelay(true)
             .build()?;
-        Ok(PeerClient { peer, node_id, clock, http })
+        Ok(PeerClient { peer, own, clock, http })
     }
 
     /// The peer.
@@ -204,12 +206,17 @@ impl PeerClient {
         &self.peer
     }
 
+    /// Who speaks.
+    pub fn own(&self) -> &OwnIdentity {
+        &self.own
+    }
+
     /// Sends events; none: a trial whether the peer would take some.
     ///
     /// # Errors
     /// Whatever is no well-formed answer.
     pub async fn relay(&self, entries: &[RelayEntry]) -> Result<Relayed, Failure> {
-        let body = relay_body(&self.node_id, entries);
+        let body = relay_body(&self.own.get(), entries);
         let request = Request {
             method: Method::POST,
             path: RELAY_PATH,

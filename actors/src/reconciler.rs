@@ -23,6 +23,10 @@ pub use run::{Partner, Sink, reconcile};
 
 /// Rows of a store that are counted anew in a period: a small shop's month.
 const RECOUNTED_ROWS: u64 = 20_000;
+/// After a restore each start begins with a comparison for so long: the first may end before its peers are back.
+const LATELY: Duration = Duration::from_secs(24 * 3_600);
+/// Wait after this node's own database failed.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Reconcile now.
 #[derive(Debug, Clone, Default)]
@@ -105,6 +109,24 @@ impl Reconciler {
         }));
     }
 
+    /// A database that was restored lately lacks what its peers know: nobody waits for the period then.
+    fn after_restore(&self, ctx: &mut Context<Self>) {
+        let store = self.deps.store.clone();
+        let look = async move { store.was_restored(LATELY).await };
+        ctx.spawn(look.into_actor(self).map(|restored, me, ctx| match restored {
+            Ok(false) => {}
+            Ok(true) => {
+                let peers = me.partners.iter().map(|partner| Some(partner.wire.peer().name.clone()));
+                me.due.extend(peers);
+                me.next_round(ctx);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "whether the database was restored could not be read");
+                ctx.run_later(PAUSE, |me, ctx| me.after_restore(ctx));
+            }
+        }));
+    }
+
     fn work(&self, wanted: Reconcile) -> impl Future<Output = Result<Vec<Reconciled>, String>> + use<> {
         let (deps, leases, sink) = (self.deps.clone(), self.leases.clone(), self.sink.clone());
         let (partners, ending) = (self.partners.clone(), self.ending.subscribe());
@@ -119,6 +141,7 @@ impl Actor for Reconciler {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(self.deps.settings.reconcile_interval, |_, ctx| ctx.notify(Traced::new(Tick)));
+        self.after_restore(ctx);
     }
 }
 

@@ -39,6 +39,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const NONCES_KEPT: Duration = Duration::from_secs(1_200);
 /// How often old deliveries are cleaned up.
 const CLEAN_UP: Duration = Duration::from_secs(3_600);
+/// How often is noted that it goes well: for people, who need no more.
+const CONTACT_NOTED: Duration = Duration::from_secs(5);
+/// How often is looked whether this node is still who it was.
+const OWN_IDENTITY: Duration = Duration::from_secs(60);
 
 /// There may be events for the peer.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +87,10 @@ pub struct Relay {
     running: bool,
     again: bool,
     draining: bool,
+    /// Who the peer is is being noted.
+    noting: bool,
+    /// When it was last noted that it goes well.
+    noted_at: Option<Instant>,
     delivery: Delivery,
     debts: AskedDebts,
     backoff: ExponentialBackoff,
@@ -93,6 +101,7 @@ impl Relay {
     /// A relay over this wire.
     pub fn new(me: &Identity, deps: Deps, wire: Wire, view: Arc<RelayView>, on_closed: OnClosed) -> Self {
         let delivery = Delivery::new(wire.batch());
+        let delivery = if wire.own().is_some() { delivery.greeting() } else { delivery };
         Relay {
             me: me.clone(),
             breaker: Breaker::new(deps.settings.breaker),
@@ -104,6 +113,8 @@ impl Relay {
             running: false,
             again: false,
             draining: false,
+            noting: false,
+            noted_at: None,
             delivery,
             debts: AskedDebts::default(),
             backoff: first_backoff(),
@@ -145,6 +156,7 @@ impl Relay {
             busy.done();
             me.running = false;
             me.settle(done, ctx);
+            me.note_identity(ctx);
         }));
     }
 
@@ -203,6 +215,8 @@ impl Relay {
         self.me.stats().note_error(failure);
         tracing::debug!(peer = self.peer().name, %failure, "an exchange with the peer failed");
         self.view.failed(failure, self.deps.clock.now());
+        let answered = !matches!(failure, Failure::Unreachable(_) | Failure::Timeout);
+        self.note_contact(Some((failure.to_string(), answered)), ctx);
         let was_delivery = !self.delivery.wants_trial;
         self.delivery.went_badly(failure, suspect);
         self.record(Exchange::Failure, &failure.to_string(), ctx);
@@ -221,6 +235,11 @@ impl Relay {
         if exchange == Exchange::Success {
             self.backoff = first_backoff();
             self.view.succeeded(self.deps.clock.now());
+            let now = Instant::now();
+            if self.noted_at.is_none_or(|at| now.duration_since(at) > CONTACT_NOTED) {
+                self.noted_at = Some(now);
+                self.note_contact(None, ctx);
+            }
         }
         let before = self.breaker.state().name();
         if self.breaker.record(exchange, Instant::now()) {
@@ -248,6 +267,66 @@ impl Relay {
             (self.on_closed)(&peer);
             self.ask_debts(ctx);
         }
+    }
+
+    /// Notes for all pods, and for after a restart, how it went: well, or with an error and whether it was an answer.
+    fn note_contact(&mut self, error: Option<(String, bool)>, ctx: &mut Context<Self>) {
+        if error.is_some() {
+            self.noted_at = None;
+        }
+        let (store, name) = (self.deps.store.clone(), self.peer().name.clone());
+        let note = async move {
+            let noted = match error {
+                None => store.note_peer_success(&name).await,
+                Some((error, answered)) => store.note_peer_error(&name, &error, answered).await,
+            };
+            if let Err(error) = noted {
+                tracing::debug!(%error, peer = name, "how it went with the peer was not noted");
+            }
+        };
+        ctx.spawn(note.into_actor(self));
+    }
+
+    /// Takes note of what the peer says of itself. One whose database was restored lacks what it was sent since, so logs
+    /// are compared at once.
+    fn note_identity(&mut self, ctx: &mut Context<Self>) {
+        let Some(heard) = self.view.unnoted().filter(|_| !self.noting) else { return };
+        self.noting = true;
+        let (store, name) = (self.deps.store.clone(), self.peer().name.clone());
+        let note =
+            async move { (store.note_peer_identity(&name, &heard.node_id, heard.incarnation).await, heard) };
+        ctx.spawn(note.into_actor(self).map(|(before, heard), me, _| {
+            me.noting = false;
+            let peer = me.peer().clone();
+            match before {
+                Ok(Some((node_id, _))) => {
+                    let same_node = node_id == heard.node_id;
+                    tracing::warn!(
+                        peer = peer.name,
+                        node_id = heard.node_id,
+                        same_node,
+                        "the peer has another database than before"
+                    );
+                    (me.on_closed)(&peer);
+                    me.view.noted(heard);
+                }
+                Ok(None) => me.view.noted(heard),
+                // It is told again.
+                Err(error) => tracing::warn!(%error, peer = peer.name, "who the peer is was not noted"),
+            }
+        }));
+    }
+
+    /// Another pod may have found that this node's own database was restored.
+    fn refresh_own(&self, ctx: &mut Context<Self>) {
+        let Some(own) = self.wire.own().cloned() else { return };
+        let store = self.deps.store.clone();
+        let refresh = async move {
+            if let Err(error) = own.refresh(&store).await {
+                tracing::debug!(%error, "this node's identity was not read again");
+            }
+        };
+        ctx.spawn(refresh.into_actor(self));
     }
 
     /// Looks again after a wait; a wake-up does not shorten it.
@@ -329,6 +408,7 @@ impl Actor for Relay {
         self.restore(ctx);
         ctx.run_interval(self.deps.settings.outbox_poll, |_, ctx| ctx.notify(Traced::new(WakeRelay)));
         ctx.run_interval(CLEAN_UP, |me, ctx| me.clean_up(ctx));
+        ctx.run_interval(OWN_IDENTITY, |me, ctx| me.refresh_own(ctx));
         ctx.run_interval(debts::AGAIN, |me, ctx| me.ask_debts(ctx));
     }
 }
@@ -351,6 +431,7 @@ impl TracedHandler<WakeRelay> for Relay {
     const SPAN: &'static str = "relay.wake";
 
     fn receive(&mut self, _: WakeRelay, ctx: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
+        self.note_identity(ctx);
         if self.restored {
             self.drive(ctx);
         }

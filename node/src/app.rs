@@ -11,6 +11,7 @@ use velox_actors::handles::{ChildRef, Tree};
 use velox_actors::metrics::Metrics;
 use velox_actors::orphan_healer::OrphanHealer;
 use velox_actors::outbox_pump::{OutboxPump, Wake};
+use velox_actors::peer::OwnIdentity;
 use velox_actors::relay::WakeRelay;
 use velox_actors::sync_ingest::Ingest;
 use velox_protocol::catalogue;
@@ -43,7 +44,7 @@ pub struct AppState {
     /// The present time.
     pub clock: Arc<dyn Clock>,
     /// This node.
-    pub node_id: Arc<str>,
+    pub own: OwnIdentity,
     /// Origins that browsers may call from.
     pub cors_origins: Arc<[String]>,
     /// Set when the node shuts down: not ready any more.

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use velox_actors::handles::ChildRef;
 use velox_actors::peer::v1::V1Client;
-use velox_actors::peer::{Peer, PeerClient, PeerKey, Protocol};
+use velox_actors::peer::{OwnIdentity, Peer, PeerClient, PeerKey, Protocol};
 use velox_actors::reconciler::Reconciler;
 use velox_actors::relay::{RelayHandle, WakeRelay, Wire};
+use velox_protocol::federation::NodeIdentity;
 use velox_protocol::signature::key_id;
 use velox_protocol::time::Clock;
 
@@ -42,6 +43,14 @@ impl Federation {
         }
     }
 
+    /// A peer has said who it is.
+    pub fn hears(&self, peer: &str, identity: NodeIdentity) {
+        let relay = self.relays.iter().find(|relay| relay.wire.peer().name == peer);
+        if relay.is_some_and(|relay| relay.view.hears(identity)) {
+            self.wake(&[peer.to_owned()]);
+        }
+    }
+
     /// The native peer that has this key.
     pub fn by_key(&self, key_id: &str) -> Option<(&Arc<Peer>, &PeerKey)> {
         self.keys.get(key_id).map(|(peer, key)| (peer, key))
@@ -65,16 +74,16 @@ pub fn peers(configured: &[PeerConfig]) -> Vec<Arc<Peer>> {
     configured.iter().map(peer).collect()
 }
 
-/// A wire to each peer, for the node `node_id`.
+/// A wire to each peer, for this node.
 ///
 /// # Errors
 /// Where no TLS can be set up.
-pub fn wires(peers: &[Arc<Peer>], node_id: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Wire>> {
+pub fn wires(peers: &[Arc<Peer>], own: &OwnIdentity, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Wire>> {
     // An error says that somebody has installed one before, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let wire = |peer: &Arc<Peer>| {
         Ok(match peer.protocol {
-            Protocol::Velox => Wire::Velox(PeerClient::new(peer.clone(), node_id.into(), clock.clone())?),
+            Protocol::Velox => Wire::Velox(PeerClient::new(peer.clone(), own.clone(), clock.clone())?),
             Protocol::V1 => Wire::V1(V1Client::new(peer.clone())?),
         })
     };

@@ -26,7 +26,7 @@ use tracing_actix_web::TracingLogger;
 use velox_actors::breaker::BreakerPolicy;
 use velox_actors::fault::Faults;
 use velox_actors::metrics::Metrics;
-use velox_actors::peer::Protocol;
+use velox_actors::peer::{OwnIdentity, Protocol};
 use velox_actors::relay::Wire;
 use velox_actors::tree::Node;
 use velox_actors::{Deps, Settings};
@@ -143,7 +143,9 @@ impl Database {
             match migrated().await {
                 Ok(false) => return Ok(()),
                 Ok(true) => {
-                    tracing::warn!("the database was restored, copied or promoted: it goes on as another one");
+                    tracing::warn!(
+                        "the database was restored, copied or promoted: it goes on as another one"
+                    );
                     return Ok(());
                 }
                 Err(error) if error.is_transient() && Instant::now() < deadline => {
@@ -197,7 +199,8 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
         pod: rand::random(),
         settings: settings(config),
     };
-    let wires = federation::wires(&federation::peers(&config.peers), &node_id, &options.clock)?;
+    let own = OwnIdentity::read(&database.store).await?;
+    let wires = federation::wires(&federation::peers(&config.peers), &own, &options.clock)?;
     let leases = Leases::new(database.store.clone(), config.redis_url.as_ref().map(Secret::expose))?;
     let tree = Node::start(&deps, database.postgres.clone(), &wires, &leases);
     let credentials = Credentials {
@@ -225,7 +228,7 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
         gate: IngestGate::default(),
         metrics,
         clock: options.clock,
-        node_id: node_id.as_str().into(),
+        own,
         cors_origins: config.cors_origins.clone().into(),
         draining: Arc::new(AtomicBool::new(false)),
     };

@@ -3,16 +3,42 @@
 //! Never here: v1's calls between nodes, signatures, sending.
 
 use crate::clock::VectorClock;
+use crate::event::uuid_of;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 /// Most events of one relay request.
 pub const MAX_RELAYED: usize = 200;
+/// Longest id of a node.
+pub const MAX_NODE_ID: usize = 128;
+
+/// Who a node is and which database it has: told with every relay, every answer to one, and every probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeIdentity {
+    /// The node.
+    pub node_id: String,
+    /// Tells its database from an earlier state of itself.
+    pub incarnation: Uuid,
+}
+
+impl NodeIdentity {
+    /// As a peer tells it; `None`: it tells nothing, or what cannot be kept.
+    pub fn told(node_id: Option<&str>, incarnation: Option<&str>) -> Option<Self> {
+        let node_id = node_id.filter(|id| !id.is_empty() && id.len() <= MAX_NODE_ID && !id.contains('\0'))?;
+        Some(NodeIdentity { node_id: node_id.to_owned(), incarnation: uuid_of(incarnation?)? })
+    }
+}
 
 /// The body of `POST /sync/federation/relay`; its events are read one by one, so that a fault of one is its own.
 #[derive(Debug, Deserialize)]
 pub struct RelayBody<'a> {
+    /// The sending node.
+    #[serde(default)]
+    pub node_id: Option<String>,
+    /// Of its database.
+    #[serde(default)]
+    pub incarnation: Option<String>,
     /// The store of events that name none.
     #[serde(default)]
     pub store_id: Option<String>,
@@ -99,6 +125,12 @@ pub struct RelayAnswer {
     /// Stored, for a person to decide; v1 alone.
     #[serde(default)]
     pub conflicted: Vec<AcceptedThere>,
+    /// The node that answers.
+    #[serde(default)]
+    pub node_id: Option<String>,
+    /// Of its database.
+    #[serde(default)]
+    pub incarnation: Option<String>,
 }
 
 /// An event that the peer has.

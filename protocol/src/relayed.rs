@@ -3,13 +3,11 @@
 //! Never here: who the peer is, storing.
 
 use crate::event::{self, Received, Rejection, RejectionCode, Sender};
-use crate::federation::{RelayBody, RelayedHead};
+use crate::federation::{MAX_NODE_ID, RelayBody, RelayedHead};
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// Longest id of a node.
-const MAX_NODE_ID: usize = 128;
 /// Longest id of a device.
 const MAX_DEVICE_ID: usize = 128;
 /// What relayed events name as their client: their hashes are checked as those of tills.

@@ -227,8 +227,13 @@ impl Partial {
         let mut name = out.as_os_str().to_owned();
         name.push(format!(".{:08x}.partial", rand::random::<u32>()));
         let path = PathBuf::from(name);
-        let file =
-            File::options().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(io(&path))?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io(&path))?;
         Ok(Partial { path, file, kept: false })
     }
 

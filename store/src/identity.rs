@@ -7,6 +7,7 @@
 use crate::{Error, MIGRATOR, Store};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// What tells a node's database from others.
@@ -63,6 +64,22 @@ impl Store {
         })
     }
 
+    /// Whether the database was found to be restored so lately.
+    ///
+    /// # Errors
+    /// The database's.
+    #[tracing::instrument(name = "db.was_restored", level = "debug", skip_all)]
+    pub async fn was_restored(&self, lately: Duration) -> Result<bool, Error> {
+        let restored = sqlx::query_scalar!(
+            r#"SELECT coalesce(max(restored_at) > now() - make_interval(secs => $1), false) AS "restored!"
+               FROM node_identity"#,
+            lately.as_secs_f64()
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(restored)
+    }
+
     /// Looks whether this is still the database that the node had, and makes its incarnation anew where it is not.
     /// `true`: it was. Before anything is written as the node; of several pods one does it.
     ///
@@ -74,8 +91,9 @@ impl Store {
     #[tracing::instrument(name = "db.notice_restore", level = "debug", skip_all)]
     pub async fn notice_restore(&self) -> Result<bool, Error> {
         let mut transaction = self.begin_durable().await?;
-        let known =
-            sqlx::query!("SELECT database_id FROM node_identity FOR UPDATE").fetch_optional(&mut *transaction).await?;
+        let known = sqlx::query!("SELECT database_id FROM node_identity FOR UPDATE")
+            .fetch_optional(&mut *transaction)
+            .await?;
         let (Some(known), Some(current)) = (known, database_id(&mut transaction).await?) else {
             return Ok(false);
         };

@@ -5,7 +5,7 @@
 use super::Failure;
 use std::collections::HashMap;
 use uuid::Uuid;
-use velox_protocol::federation::RelayAnswer;
+use velox_protocol::federation::{NodeIdentity, RelayAnswer};
 use velox_store::RelayEntry;
 
 /// Longest text of a refusal that is kept: it is the peer's.
@@ -25,6 +25,8 @@ pub struct Relayed {
     pub refused: Vec<(Uuid, String, String)>,
     /// The peer does not name them.
     pub unnamed: Vec<(Uuid, String)>,
+    /// Who has answered, where it says so.
+    pub by: Option<NodeIdentity>,
 }
 
 impl Verdict {
@@ -36,6 +38,7 @@ impl Verdict {
 
     /// A form that is refused refuses its event.
     pub(super) fn of(self, entries: &[RelayEntry]) -> Relayed {
+        let by = NodeIdentity::told(self.0.node_id.as_deref(), self.0.incarnation.as_deref());
         let refused: HashMap<String, String> = self
             .0
             .rejected
@@ -47,7 +50,7 @@ impl Verdict {
         accepted.extend(
             self.0.accepted.into_iter().chain(self.0.conflicted).map(|a| (a.event_id, a.payload_hash)),
         );
-        let mut relayed = Relayed::default();
+        let mut relayed = Relayed { by, ..Relayed::default() };
         for entry in entries {
             let id = (entry.store_id, entry.event_id.clone());
             if let Some(reason) = refused.get(&entry.event_id) {

@@ -3,18 +3,21 @@
 //! Never here: compressing, signing, sending.
 
 use serde_json::value::RawValue;
-use velox_protocol::federation::{RelayedActor, RelayedEvent};
+use velox_protocol::federation::{NodeIdentity, RelayedActor, RelayedEvent};
 use velox_store::{FormRow, RelayEntry};
 
-/// The body of a relay of the node `node_id`, and of an answer that gives events.
-pub fn relay_body(node_id: &str, entries: &[RelayEntry]) -> Vec<u8> {
-    let mut body = br#"{"events":["#.to_vec();
+/// The body of a relay of this node, and of an answer that gives events.
+pub fn relay_body(node: &NodeIdentity, entries: &[RelayEntry]) -> Vec<u8> {
+    // Two texts always serialise.
+    let mut body = serde_json::to_vec(node).unwrap_or_default();
+    body.pop();
+    body.extend_from_slice(br#","events":["#);
     let forms = entries.iter().flat_map(|entry| entry.forms.iter().map(move |form| (entry, form)));
     for (at, (entry, form)) in forms.enumerate() {
         if at > 0 {
             body.push(b',');
         }
-        write_event(&mut body, node_id, entry, form);
+        write_event(&mut body, &node.node_id, entry, form);
     }
     body.extend_from_slice(b"]}");
     body

@@ -5,7 +5,7 @@
 use crate::Deps;
 use crate::breaker::{Breaker, BreakerPolicy, BreakerState};
 use crate::peer::v1::V1Client;
-use crate::peer::{DEADLINE, Failure, Peer, PeerClient, Relayed};
+use crate::peer::{DEADLINE, Failure, OwnIdentity, Peer, PeerClient, Relayed};
 use crate::relay::RelayView;
 use crate::trace::{self, BatchSpans};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -41,6 +41,14 @@ impl Wire {
         }
     }
 
+    /// A native peer's.
+    pub(super) fn own(&self) -> Option<&OwnIdentity> {
+        match self {
+            Wire::Velox(client) => Some(client.own()),
+            Wire::V1(_) => None,
+        }
+    }
+
     pub(super) fn batch(&self) -> usize {
         match self {
             Wire::Velox(_) => MAX_RELAYED,
@@ -67,18 +75,19 @@ impl Wire {
         }
     }
 
-    /// Whether the peer would take events.
-    async fn trial(&self) -> Result<(), Failure> {
+    /// Whether the peer would take events. A native one says who it is.
+    async fn trial(&self, view: &RelayView) -> Result<Done, Failure> {
         match self {
-            Wire::Velox(client) => client.relay(&[]).await.map(drop),
-            Wire::V1(client) => client.status(DEADLINE).await,
+            Wire::Velox(client) => hear(view, &client.relay(&[]).await?),
+            Wire::V1(client) => client.status(DEADLINE).await?,
         }
+        Ok(Done::Tried)
     }
 
     /// Whether a peer that failed at something is well otherwise; a trial where that is known by no less.
-    async fn check(&self) -> Result<Done, Failure> {
+    async fn check(&self, view: &RelayView) -> Result<Done, Failure> {
         match self {
-            Wire::Velox(_) => self.trial().await.map(|()| Done::Tried),
+            Wire::Velox(_) => self.trial(view).await,
             Wire::V1(client) => client.ping(DEADLINE).await.map(|()| Done::Answers),
         }
     }
@@ -119,6 +128,11 @@ enum Guilt {
 impl Delivery {
     pub(super) fn new(most: usize) -> Self {
         Delivery { most, limit: most, strikes: BTreeMap::new(), put_off: BTreeSet::new(), wants_trial: false }
+    }
+
+    /// Begins with a trial, so that both sides learn who the other is.
+    pub(super) fn greeting(self) -> Self {
+        Delivery { wants_trial: true, ..self }
     }
 
     /// Something small went through after something larger did not.
@@ -211,11 +225,17 @@ pub(super) enum Done {
 impl Step {
     pub(super) async fn run(self, deps: Deps, wire: Wire, view: Arc<RelayView>, delivery: Delivery) -> Done {
         let done = match self {
-            Step::Trial => Ok(tried(wire.trial().await.map(|()| Done::Tried))),
-            Step::Check => Ok(tried(wire.check().await)),
+            Step::Trial => Ok(tried(wire.trial(&view).await)),
+            Step::Check => Ok(tried(wire.check(&view).await)),
             Step::Deliver => Exchange { deps, wire, view, delivery }.run().await,
         };
         done.unwrap_or_else(|error| Done::Unavailable(error.to_string()))
+    }
+}
+
+fn hear(view: &RelayView, relayed: &Relayed) {
+    if let Some(identity) = &relayed.by {
+        view.hears(identity.clone());
     }
 }
 
@@ -255,7 +275,10 @@ impl Exchange {
         let sent_at = self.deps.clock.now();
         let spans = self.spans(&mut claim);
         match spans.within(self.wire.relay(&claim.entries)).await {
-            Ok(relayed) => self.mark(&claim, relayed, sent_at, more).await,
+            Ok(relayed) => {
+                hear(&self.view, &relayed);
+                self.mark(&claim, relayed, sent_at, more).await
+            }
             Err(failure) => {
                 spans.failed(&failure);
                 self.give_back(&claim, failure).await

@@ -4,6 +4,7 @@ use crate::breaker::BreakerState;
 use crate::peer::Failure;
 use chrono::{DateTime, Utc};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use velox_protocol::federation::NodeIdentity;
 
 /// How it goes with a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,16 +21,29 @@ pub struct RelayStatus {
 
 /// Kept over the restarts of its relay.
 #[derive(Debug)]
-pub struct RelayView(Mutex<RelayStatus>);
+pub struct RelayView {
+    status: Mutex<RelayStatus>,
+    who: Mutex<Who>,
+}
+
+/// What the peer says of itself.
+#[derive(Debug, Default)]
+struct Who {
+    /// Last.
+    heard: Option<NodeIdentity>,
+    /// Last, of what the database knows.
+    noted: Option<NodeIdentity>,
+}
 
 impl Default for RelayView {
     fn default() -> Self {
-        RelayView(Mutex::new(RelayStatus {
+        let status = RelayStatus {
             breaker: BreakerState::Closed { failures: 0 }.name(),
             last_success_at: None,
             last_error: None,
             last_refusal: None,
-        }))
+        };
+        RelayView { status: Mutex::new(status), who: Mutex::default() }
     }
 }
 
@@ -55,8 +69,29 @@ impl RelayView {
         self.lock().last_refusal = Some((event_id.to_owned(), reason.to_owned(), now));
     }
 
-    fn lock(&self) -> MutexGuard<'_, RelayStatus> {
-        // A few independent fields are whole whatever happened to a holder.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The peer has said who it is. `true`: the relay has to take note of it.
+    pub fn hears(&self, identity: NodeIdentity) -> bool {
+        let mut who = locked(&self.who);
+        who.heard = Some(identity);
+        who.heard != who.noted
     }
+
+    /// What has to be noted.
+    pub(super) fn unnoted(&self) -> Option<NodeIdentity> {
+        let who = locked(&self.who);
+        who.heard.clone().filter(|heard| Some(heard) != who.noted.as_ref())
+    }
+
+    pub(super) fn noted(&self, identity: NodeIdentity) {
+        locked(&self.who).noted = Some(identity);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RelayStatus> {
+        locked(&self.status)
+    }
+}
+
+/// A few independent fields are whole whatever happened to a holder.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

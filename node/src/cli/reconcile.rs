@@ -11,6 +11,7 @@ use uuid::Uuid;
 use velox_actors::Deps;
 use velox_actors::fault::Faults;
 use velox_actors::metrics::Metrics;
+use velox_actors::peer::OwnIdentity;
 use velox_actors::reconciler::{self, Partner, Sink};
 use velox_protocol::reconciled::Reconciled;
 use velox_protocol::time::Clock;
@@ -50,8 +51,8 @@ impl Reconcile {
     async fn reconcile(&self, context: &Context, store: &Store) -> anyhow::Result<Vec<Reconciled>> {
         let config = &context.config;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let node_id = store.identity().await?.node_id;
-        let wires = federation::wires(&federation::peers(&config.peers), &node_id, &clock)?;
+        let own = OwnIdentity::read(store).await?;
+        let wires = federation::wires(&federation::peers(&config.peers), &own, &clock)?;
         let partners: Vec<Partner> = wires.into_iter().map(|wire| Partner { wire, relay: None }).collect();
         let leases = Leases::new(store.clone(), config.redis_url.as_ref().map(Secret::expose))?;
         let deps = Deps {

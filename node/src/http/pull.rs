@@ -41,6 +41,9 @@ pub struct PullQuery {
 #[derive(Debug, Serialize, Deserialize)]
 struct Cursor {
     store: Uuid,
+    /// The database that it counts in.
+    #[serde(default)]
+    of: Uuid,
     ms: i64,
     id: String,
 }
@@ -48,7 +51,7 @@ struct Cursor {
 /// Reads a page.
 ///
 /// # Errors
-/// 400 for a foreign cursor or a limit out of bounds, 401, 403, 503.
+/// 400 for a foreign cursor or a limit out of bounds, 401, 403, 410 for a cursor of another database, 503.
 pub async fn pull(
     state: web::Data<AppState>,
     caller: StoreCaller,
@@ -61,8 +64,9 @@ pub async fn pull(
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Problem::bad_request("INVALID_LIMIT", "limit must be 1 to 1000."));
     }
+    let incarnation = state.own.get().incarnation;
     let asked = match &query.cursor {
-        Some(cursor) => read_cursor(cursor, store_id)?,
+        Some(cursor) => read_cursor(cursor, store_id, incarnation)?,
         None => v1_position(&query)?,
     };
     let v1 = query.cursor.is_none();
@@ -84,7 +88,7 @@ pub async fn pull(
         Some(end) => (end.received_at.timestamp_millis(), end.event_id.clone()),
         None => (query.last_checkpoint.unwrap_or(0), String::new()),
     };
-    let next_cursor = write_cursor(&Cursor { store: store_id, ms, id: id.clone() });
+    let next_cursor = write_cursor(&Cursor { store: store_id, of: incarnation, ms, id: id.clone() });
     Ok(HttpResponse::Ok().json(PullAnswer {
         events: pulled.events,
         last_server_time: ms,
@@ -147,7 +151,7 @@ fn position(ms: i64, event_id: String) -> Option<PullPosition> {
     sound.then_some(PullPosition { received_at, event_id })
 }
 
-fn read_cursor(text: &str, store_id: Uuid) -> Result<Option<PullPosition>, Problem> {
+fn read_cursor(text: &str, store_id: Uuid, incarnation: Uuid) -> Result<Option<PullPosition>, Problem> {
     let foreign = || Problem::bad_request("INVALID_CURSOR", "The cursor is none of this node and store.");
     if text.is_empty() {
         return Ok(None);
@@ -156,6 +160,13 @@ fn read_cursor(text: &str, store_id: Uuid) -> Result<Option<PullPosition>, Probl
     let cursor: Cursor = serde_json::from_slice(&json).map_err(|_| foreign())?;
     if cursor.store != store_id {
         return Err(foreign());
+    }
+    // Whatever comes back after a restore has come before it for a reader that was further.
+    if cursor.of != incarnation {
+        return Err(Problem::gone(
+            "CURSOR_EXPIRED",
+            "The cursor is of another database of this node. Pull with an empty cursor to start anew.",
+        ));
     }
     position(cursor.ms, cursor.id).map(Some).ok_or_else(foreign)
 }

@@ -65,7 +65,7 @@ async fn what_a_peer_brings_goes_on_to_the_others_and_not_back() {
     let path =
         format!("/sync/events/{}?store_id={}", events[0]["event_id"].as_str().expect("an id"), till.store_id);
     let trails = [a.client.admin(&path).await, b.client.admin(&path).await, c.client.admin(&path).await];
-    let origin = json!(a.node.state.node_id.as_ref());
+    let origin = json!(a.node.state.own.get().node_id);
     assert_eq!(trails[0]["origin_node"], json!(null));
     assert_eq!((&trails[1]["origin_node"], &trails[2]["origin_node"]), (&origin, &origin));
     let to = |trail: &serde_json::Value| -> Vec<String> {

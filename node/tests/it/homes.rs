@@ -18,7 +18,7 @@ async fn pulled(node: &TestNode, store_id: &str, query: &str) -> Vec<Value> {
 #[actix_web::test]
 async fn a_node_declares_the_store_that_it_makes_and_tells_native_readers_alone() {
     let node = TestNode::start().await;
-    let here = node.node.state.node_id.to_string();
+    let here = node.node.state.own.get().node_id.clone();
     let (status, made) = add(&node, &json!({ "name": "Bodega" })).await;
     assert_eq!((status, &made["home_node"]), (201, &json!(here)));
     let store = made["store_id"].as_str().expect("an id").to_owned();

@@ -153,7 +153,7 @@ async fn two_pods_may_migrate_an_empty_database_at_once() {
     let (one, other) = join(TestNode::pod(database.clone(), &[]), TestNode::pod(database, &[])).await;
     let migrations = i64::try_from(velox_store::MIGRATOR.iter().count()).expect("a count");
     assert_eq!(number(&pool, "SELECT count(*) FROM _sqlx_migrations WHERE success").await, migrations);
-    assert_eq!(one.node.state.node_id, other.node.state.node_id, "one node, two pods");
+    assert_eq!(one.node.state.own.get().node_id, other.node.state.own.get().node_id, "one node, two pods");
     let till = one.client.till().await;
     other.client.push(&till, &[sale()]).await;
     one.client.listed(&till, "sales", 1).await;

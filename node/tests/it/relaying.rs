@@ -237,7 +237,7 @@ async fn an_event_of_an_unknown_type_goes_as_it_came() {
     assert_eq!((&there["request_id"], &there["device_id"]), (&json!("r"), &json!(till.device_id)));
     let own = node.client.call("GET", "/readyz", ADMIN, None).await;
     assert_eq!(own.status, 200);
-    assert_eq!(there["origin_node"], json!(node.node.state.node_id.as_ref()));
+    assert_eq!(there["origin_node"], json!(node.node.state.own.get().node_id));
     node.stop().await;
     stub.stop().await;
 }

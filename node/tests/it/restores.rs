@@ -1,11 +1,15 @@
 //! Backups by the command line, and what becomes of a node that goes on from one: it lacks what its peer knows.
 
 use crate::process::Home;
-use crate::support::{event, id, sale};
+use crate::support::{id, sale};
 use serde_json::{Value, json};
 use std::path::Path;
 use velox_chaos::cluster::{Caller, Cluster, NodeSpec, wait_until};
 use velox_store::testing::TestDatabase;
+
+async fn migrated() -> TestDatabase {
+    TestDatabase::create(&velox_store::MIGRATOR).await
+}
 
 /// Two nodes that are each other's peers. What one lacks comes by no period.
 async fn cluster(north: &TestDatabase, south: &TestDatabase) -> Cluster {
@@ -47,25 +51,23 @@ async fn v1_page(node: &Caller, till: &str, (ms, event_id): &(i64, String)) -> (
     (ids, (page["last_server_time"].as_i64().expect("ms"), last))
 }
 
-/// A sale that nobody else has.
-fn sold() -> Value {
-    event("SaleCreated", sale())
-}
-
 fn ids(events: &[Value]) -> Vec<String> {
     events.iter().map(|event| event["event_id"].as_str().expect("an id").to_owned()).collect()
 }
 
 #[actix_web::test]
 async fn a_restored_node_gets_back_what_its_peer_knows_and_tills_are_wound_back() {
-    let (database, other) = (TestDatabase::create(&velox_store::MIGRATOR).await, TestDatabase::create(&velox_store::MIGRATOR).await);
+    let (database, other) = (
+        TestDatabase::create(&velox_store::MIGRATOR).await,
+        TestDatabase::create(&velox_store::MIGRATOR).await,
+    );
     let mut cluster = cluster(&database, &other).await;
     let (north, south) = (cluster.pod("north").admin(), cluster.pod("south").admin());
     let (store_id, till, reader) = (id(), id(), id());
     north.post("/admin/stores", &json!({ "store_id": store_id, "name": "Bodega" })).await.expect("a shop");
     let token = north.add_device(store_id.parse().expect("a UUID"), reader.parse().expect("a UUID")).await;
     let reader_token = north.with_token(&token.expect("a token"));
-    let early: Vec<Value> = (0..3).map(|_| sold()).collect();
+    let early: Vec<Value> = (0..3).map(|_| sale()).collect();
     push(&north, &store_id, &till, &early).await;
     has_sales(&south, &store_id, 3).await;
     let (got, before) = v1_page(&reader_token, &reader, &(0, String::new())).await;
@@ -80,7 +82,7 @@ async fn a_restored_node_gets_back_what_its_peer_knows_and_tills_are_wound_back(
     let made = home.run(&["--json", "backup", "--out", out], &at).await;
     assert!(made.fine().json()["bytes"].as_u64().expect("a size") > 1_000);
 
-    let late: Vec<Value> = (0..4).map(|_| sold()).collect();
+    let late: Vec<Value> = (0..4).map(|_| sale()).collect();
     push(&north, &store_id, &till, &late).await;
     has_sales(&south, &store_id, 7).await;
     let (got, ahead) = v1_page(&reader_token, &reader, &before).await;
@@ -100,9 +102,10 @@ async fn a_restored_node_gets_back_what_its_peer_knows_and_tills_are_wound_back(
     pod.restart().await.expect("a node");
 
     has_sales(&north, &store_id, 7).await;
-    let refused = reader_token.call("GET", &format!("/sync/pull?cursor={cursor}"), "").await.expect("an answer");
+    let refused =
+        reader_token.call("GET", &format!("/sync/pull?cursor={cursor}"), "").await.expect("an answer");
     assert_eq!(refused.status, 410, "{}", refused.text);
-    assert_eq!(refused.json().expect("a problem")["code"], "CURSOR_EXPIRED");
+    assert!(refused.text.contains("CURSOR_EXPIRED"), "{}", refused.text);
     // What the till was given after the backup is given to it again, though it asks from beyond that.
     let (got, _) = v1_page(&reader_token, &reader, &ahead).await;
     let (mut got, mut expected) = (got, ids(&late));
@@ -111,27 +114,43 @@ async fn a_restored_node_gets_back_what_its_peer_knows_and_tills_are_wound_back(
     cluster.stop().await.expect("an orderly end");
 }
 
-#[actix_web::test]
-async fn a_node_that_cannot_be_called_back_fetches_what_it_lost_by_itself() {
-    let (database, other) = (TestDatabase::create(&velox_store::MIGRATOR).await, TestDatabase::create(&velox_store::MIGRATOR).await);
+/// Two sales come to the north after its backup and reach the south. Then the north is restored, with one of the two
+/// links cut.
+async fn restored_behind(cut: (&str, &str)) -> (Cluster, String, [TestDatabase; 3]) {
+    let (database, other) = (migrated().await, migrated().await);
     let mut cluster = cluster(&database, &other).await;
     let (north, south) = (cluster.pod("north").admin(), cluster.pod("south").admin());
-    let (store_id, till) = (id(), id());
+    let store_id = id();
     north.post("/admin/stores", &json!({ "store_id": store_id, "name": "Bodega" })).await.expect("a shop");
     let home = Home::new();
     let out = home.path("north.dump");
     let out = out.to_str().expect("a path");
     home.run(&["backup", "--out", out], &[("VELOX_DATABASE_URL", database.url())]).await.fine();
-    push(&north, &store_id, &till, &[sold(), sold()]).await;
+    push(&north, &store_id, &id(), &[sale(), sale()]).await;
     has_sales(&south, &store_id, 2).await;
     cluster.pods_mut("north")[0].kill().await.expect("a process");
-    cluster.link("south", "north").cut();
+    cluster.link(cut.0, cut.1).cut();
     let fresh = TestDatabase::create_empty().await;
     home.run(&["restore", "--from", out], &[("VELOX_DATABASE_URL", fresh.url())]).await.fine();
     let pod = &mut cluster.pods_mut("north")[0];
     pod.set("VELOX_DATABASE_URL", fresh.url());
     pod.restart().await.expect("a node");
-    has_sales(&north, &store_id, 2).await;
+    (cluster, store_id, [database, other, fresh])
+}
+
+#[actix_web::test]
+async fn a_restored_node_that_cannot_be_called_back_fetches_what_it_lost() {
+    let (cluster, store_id, _databases) = restored_behind(("south", "north")).await;
+    has_sales(&cluster.pod("north").admin(), &store_id, 2).await;
+    cluster.stop().await.expect("an orderly end");
+}
+
+#[actix_web::test]
+async fn a_peer_notices_by_the_answers_to_its_relay_that_the_other_was_restored() {
+    let (cluster, store_id, _databases) = restored_behind(("north", "south")).await;
+    push(&cluster.pod("south").admin(), &store_id, &id(), &[sale()]).await;
+    has_sales(&cluster.pod("north").admin(), &store_id, 3).await;
+    assert!(cluster.pod("south").log().contains("the peer has another database than before"));
     cluster.stop().await.expect("an orderly end");
 }
 
@@ -140,7 +159,7 @@ async fn a_backup_of_an_embedded_database_is_restored_into_another_data_director
     let (home, other) = (Home::new(), Home::new());
     let served = home.serve(&[]).await;
     let till = served.client.till().await;
-    served.client.push(&till, &[sold(), sold()]).await;
+    served.client.push(&till, &[sale(), sale()]).await;
     let out = home.path("shop.dump");
     let out = out.to_str().expect("a path");
     home.run(&["backup", "--out", out], &[]).await.fine();

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 use velox_actors::peer::{Peer, PeerClient, PeerKey, Protocol, Request};
 use velox_node::clock::SystemClock;
+use velox_protocol::federation::NodeIdentity;
 use velox_protocol::payload::derived_debt_id;
 
 /// 2026-03-01T23:59:59.999Z, the last moment of a day.
@@ -238,7 +239,8 @@ async fn a_native_peer_may_ask_for_lists_by_a_signed_request() {
             stores: None,
             protocol: Protocol::Velox,
         };
-        PeerClient::new(Arc::new(peer), "another-node".into(), Arc::new(SystemClock)).expect("a client")
+        let own = NodeIdentity { node_id: "another-node".to_owned(), incarnation: uuid::Uuid::nil() };
+        PeerClient::new(Arc::new(peer), own.into(), Arc::new(SystemClock)).expect("a client")
     };
     let path = format!("/sync/federation/sales-ids?store_id={}&source=events", day.till.store_id);
     let request = || Request {

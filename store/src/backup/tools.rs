@@ -27,7 +27,10 @@ pub(super) struct Tools {
 
 impl Tools {
     /// The first programs that know the server's version.
-    pub(super) async fn find(options: &PgConnectOptions, bin_override: Option<&Path>) -> Result<Self, BackupError> {
+    pub(super) async fn find(
+        options: &PgConnectOptions,
+        bin_override: Option<&Path>,
+    ) -> Result<Self, BackupError> {
         let connection = PgConnection::connect_with(options).await?;
         let version = connection.server_version_num();
         connection.close().await?;
@@ -130,7 +133,8 @@ fn environment(options: &PgConnectOptions) -> Vec<(&'static str, OsString)> {
         },
     ];
     if let Some(password) = url.password() {
-        environment.push(("PGPASSWORD", percent_decode_str(password).decode_utf8_lossy().into_owned().into()));
+        environment
+            .push(("PGPASSWORD", percent_decode_str(password).decode_utf8_lossy().into_owned().into()));
     }
     for (key, value) in url.query_pairs() {
         let variable = match &*key {
@@ -160,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_url_becomes_variables_with_its_password_as_it_is() {
-        let found = of("postgres://us%40er:p%23a%20ss@db.example:5433/shop?sslmode=verify-full&sslrootcert=/ca.pem");
+        let found =
+            of("postgres://us%40er:p%23a%20ss@db.example:5433/shop?sslmode=verify-full&sslrootcert=/ca.pem");
         for expected in [
             ("PGHOST", "db.example"),
             ("PGPORT", "5433"),

@@ -13,14 +13,18 @@ async fn backed_up(shop: &Shop) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a directory");
     let out = dir.path().join("shop.dump");
     let made = backup::backup(&shop.database.options(), None, &out).await.expect("a backup");
-    assert_eq!((made.path.as_path(), made.bytes), (out.as_path(), std::fs::metadata(&out).expect("a file").len()));
+    assert_eq!(
+        (made.path.as_path(), made.bytes),
+        (out.as_path(), std::fs::metadata(&out).expect("a file").len())
+    );
     (dir, out)
 }
 
 async fn restored(from: &Path) -> (TestDatabase, Store, Restored) {
     let database = TestDatabase::create_empty().await;
     let store = Store::new(database.options(), CONNECTIONS);
-    let restored = backup::restore(&store, &database.options(), None, from).await.expect("a restored database");
+    let restored =
+        backup::restore(&store, &database.options(), None, from).await.expect("a restored database");
     (database, store, restored)
 }
 
@@ -46,10 +50,18 @@ async fn what_is_restored_is_the_same_with_the_same_rights_and_another_incarnati
     let events: i64 = shop.value("SELECT count(*) FROM events").await;
     assert_eq!(found, Restored { node_id: "node".to_owned(), stores: 1, events });
     let pool = database.pool().await;
-    for what in [RIGHTS, "TABLE events", "TABLE outbox_entries", "TABLE links", "TABLE stores", "TABLE _sqlx_migrations"] {
+    for what in [
+        RIGHTS,
+        "TABLE events",
+        "TABLE outbox_entries",
+        "TABLE links",
+        "TABLE stores",
+        "TABLE _sqlx_migrations",
+    ] {
         assert_eq!(text(&pool, what).await, text(&shop.pool, what).await, "{what}");
     }
-    let (before, after) = (shop.store.identity().await.expect("one"), store.identity().await.expect("another"));
+    let (before, after) =
+        (shop.store.identity().await.expect("one"), store.identity().await.expect("another"));
     assert_eq!(before.node_id, after.node_id);
     assert_ne!(before.incarnation, after.incarnation);
     assert!(before.restored_at.is_none() && after.restored_at.is_some());
@@ -89,7 +101,10 @@ async fn a_database_that_was_copied_otherwise_is_noticed_once() {
     let before = shop.store.identity().await.expect("an identity");
     assert!(!shop.store.notice_restore().await.expect("a look"));
     // Whatever tool has copied it: another server, timeline or database.
-    sqlx::query("UPDATE node_identity SET database_id = '1.1.1'").execute(&shop.pool).await.expect("an update");
+    sqlx::query("UPDATE node_identity SET database_id = '1.1.1'")
+        .execute(&shop.pool)
+        .await
+        .expect("an update");
     sqlx::query(
         "INSERT INTO leases (name, holder, token, expires_at) VALUES ('l', 'of before', 7, now() + interval '1 h')",
     )

@@ -84,7 +84,7 @@ pub async fn events(
         fits
     });
     drop(permit);
-    let body = relay_body(&state.node_id, &given);
+    let body = relay_body(&state.own.get(), &given);
     Ok(HttpResponse::Ok().content_type("application/json").body(body))
 }
 

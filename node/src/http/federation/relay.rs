@@ -11,12 +11,15 @@ use crate::http::push::{not_stored, on_worker};
 use crate::http::trace::trace_parent;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use uuid::Uuid;
 use velox_actors::peer::Peer;
 use velox_actors::trace::well_formed;
+use velox_protocol::api::PushAnswer;
 use velox_protocol::event::RejectionCode;
-use velox_protocol::federation::{MAX_RELAYED, RelayBody};
+use velox_protocol::federation::{MAX_RELAYED, NodeIdentity, RelayBody};
 use velox_protocol::relayed::{self, Incoming};
 use velox_store::{Hop, NewPush};
 
@@ -36,7 +39,10 @@ pub async fn relay(
     let FromPeer { peer, body, permit } = signed::read(&state, &request, payload, "application/json").await?;
     let now = state.clock.now();
     let for_reading = peer.clone();
-    let events = on_worker(permit.bytes(), move || parse(&body, &for_reading, now)).await?;
+    let (by, events) = on_worker(permit.bytes(), move || parse(&body, &for_reading, now)).await?;
+    if let Some(by) = by {
+        state.federation.hears(&peer.name, by);
+    }
     let sound = events.iter().filter_map(|event| event.read.as_ref().ok());
     let stores: BTreeSet<Uuid> = sound.map(|received| received.event.store_id).collect();
     for store_id in stores {
@@ -57,10 +63,21 @@ pub async fn relay(
     let outcome = state.ingest.push(push, Box::new(permit)).await.map_err(not_stored)?;
     let answer = judge::answer(state.clock.now(), judged, outcome, Conflicts::default(), From::Node);
     judge::count(&state, &answer, refused, wrong_hashes);
-    Ok(HttpResponse::Ok().json(answer))
+    Ok(HttpResponse::Ok().json(RelayedAnswer { answer, by: state.own.get() }))
 }
 
-fn parse(body: &[u8], peer: &Peer, now: DateTime<Utc>) -> Result<Vec<Incoming>, Problem> {
+/// As to a push, and by whom.
+#[derive(Serialize)]
+struct RelayedAnswer {
+    #[serde(flatten)]
+    answer: PushAnswer,
+    #[serde(flatten)]
+    by: Arc<NodeIdentity>,
+}
+
+type Parsed = (Option<NodeIdentity>, Vec<Incoming>);
+
+fn parse(body: &[u8], peer: &Peer, now: DateTime<Utc>) -> Result<Parsed, Problem> {
     let unreadable =
         || Problem::bad_request("UNREADABLE_RELAY", "The body is no relay: see the API description.");
     let body: RelayBody<'_> = serde_json::from_slice(body).map_err(|_| unreadable())?;
@@ -71,7 +88,8 @@ fn parse(body: &[u8], peer: &Peer, now: DateTime<Utc>) -> Result<Vec<Incoming>, 
     if !events.is_empty() && events.iter().all(|event| event.is_foreign) {
         return Err(Problem::forbidden());
     }
-    Ok(events)
+    let by = NodeIdentity::told(body.node_id.as_deref(), body.incarnation.as_deref());
+    Ok((by, events))
 }
 
 fn hop(origin_node: Option<String>, trace_parent: Option<String>) -> Option<Hop> {
