@@ -4,8 +4,9 @@
 //! mailbox's bound), and decisions about restarts (`supervisor`).
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -14,7 +15,10 @@ use std::{
 use actix::{Actor, Addr, Context, Message, dev::SendError};
 use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::Instant,
+};
 
 use crate::{
     fault::Faults,
@@ -95,17 +99,28 @@ pub struct ActorStats {
     state: AtomicU8,
     starts: AtomicU64,
     queued: AtomicUsize,
-    in_flight: AtomicUsize,
-    begun: AtomicU64,
+    jobs: Mutex<Jobs>,
     handled: AtomicU64,
     last_error: ArcSwapOption<String>,
     idle: Notify,
 }
 
+/// The pieces of work under way, with the last sign of life of each.
+#[derive(Debug, Default)]
+struct Jobs {
+    begun: u64,
+    /// The last one of an earlier life, which may be left behind on a blocked thread.
+    of_before: u64,
+    under_way: BTreeMap<u64, Instant>,
+}
+
 /// A piece of work under way. Counts as handled when it is [`done`](InFlight::done), as given up when dropped.
 #[derive(Debug)]
 #[must_use = "the work counts as ended when this is dropped"]
-pub struct InFlight(Arc<ActorStats>);
+pub struct InFlight {
+    stats: Arc<ActorStats>,
+    job: u64,
+}
 
 /// A message that waits in a mailbox; dropping it takes it off the count, whoever drops it.
 #[derive(Debug)]
@@ -282,8 +297,7 @@ impl ActorStats {
             state: AtomicU8::new(State::Starting as u8),
             starts: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
-            in_flight: AtomicUsize::new(0),
-            begun: AtomicU64::new(0),
+            jobs: Mutex::default(),
             handled: AtomicU64::new(0),
             last_error: ArcSwapOption::empty(),
             idle: Notify::new(),
@@ -311,15 +325,28 @@ impl ActorStats {
     /// Pieces of work under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Acquire)
+        self.jobs().under_way.len()
     }
 
     /// Marks the begin of a piece of work. The message envelope does this for messages; an actor that works on its
     /// own timer does it itself, so that a drain waits for it and a watchdog sees it hang.
     pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
-        self.begun.fetch_add(1, Ordering::AcqRel);
-        InFlight(self.clone())
+        let mut jobs = self.jobs();
+        jobs.begun += 1;
+        let job = jobs.begun;
+        jobs.under_way.insert(job, Instant::now());
+        InFlight { stats: self.clone(), job }
+    }
+
+    /// Gives signs of life of the piece of work that was begun last, as a handler's own is at its beginning: for work
+    /// that takes longer than anything may that hangs.
+    pub fn signs_of_life(self: &Arc<Self>) -> impl Fn() + Send + Sync + use<> {
+        let (stats, job) = (self.clone(), self.jobs().begun);
+        move || {
+            if let Some(seen) = stats.jobs().under_way.get_mut(&job) {
+                *seen = Instant::now();
+            }
+        }
     }
 
     /// Notes a failure that the actor survived (deaths are noted by its supervisor).
@@ -364,28 +391,41 @@ impl ActorStats {
     }
 
     pub(crate) fn note_start(&self) {
+        let mut jobs = self.jobs();
+        jobs.of_before = jobs.begun;
+        drop(jobs);
         self.starts.fetch_add(1, Ordering::AcqRel);
         self.set_state(State::Starting);
     }
 
-    /// A value that changes with every begin and end of work; `None` while there is none to get stuck in.
-    pub(crate) fn pulse(&self) -> Option<(u64, usize)> {
-        let in_flight = self.in_flight();
-        (in_flight > 0).then(|| (self.begun.load(Ordering::Acquire), in_flight))
+    /// The oldest sign of life among the pieces of work under way; `None` while there is none to get stuck in.
+    pub(crate) fn oldest_sign(&self) -> Option<Instant> {
+        let jobs = self.jobs();
+        jobs.under_way.range(jobs.of_before + 1..).map(|(_, seen)| *seen).min()
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        // Whole after each line that holds it.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl InFlight {
     /// The work came to its end, good or bad.
     pub fn done(self) {
-        self.0.handled.fetch_add(1, Ordering::AcqRel);
+        self.stats.handled.fetch_add(1, Ordering::AcqRel);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.idle.notify_waiters();
+        let is_last = {
+            let mut jobs = self.stats.jobs();
+            jobs.under_way.remove(&self.job);
+            jobs.under_way.is_empty()
+        };
+        if is_last {
+            self.stats.idle.notify_waiters();
         }
     }
 }

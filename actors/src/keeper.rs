@@ -25,10 +25,12 @@ impl Keeper {
 
     fn strike(&mut self, ctx: &mut Context<Self>) {
         let me = self.me.clone();
+        let busy = me.stats().begin();
         let strike = async move {
             if let Err(fault) = me.faults().strike(me.name()).await {
                 me.stats().note_error(&fault);
             }
+            drop(busy);
         };
         ctx.spawn(strike.into_actor(self));
     }

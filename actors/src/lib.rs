@@ -67,4 +67,6 @@ pub struct Settings {
     pub lease_ttl: Duration,
     /// How long done entries are kept; zero: not at all.
     pub outbox_retention: Duration,
+    /// After so long without a sign of life an actor hangs.
+    pub hang_limit: Duration,
 }

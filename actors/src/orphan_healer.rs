@@ -163,9 +163,11 @@ impl TracedHandler<Tick> for OrphanHealer {
         if with_failed {
             self.failed_tried = Some(now);
         }
-        let (store, healing) = (self.deps.store.clone(), self.healing());
+        let (store, healing, alive) =
+            (self.deps.store.clone(), self.healing(), self.me.stats().signs_of_life());
         let run = async move {
             for store_id in store.active_stores().await? {
+                alive();
                 heal(&store, store_id, with_failed, healing).await?;
             }
             Ok::<(), Error>(())

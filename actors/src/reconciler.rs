@@ -19,7 +19,7 @@ use uuid::Uuid;
 use velox_protocol::reconciled::Reconciled;
 use velox_store::{Leases, Store};
 
-pub use run::{Partner, Sink, reconcile};
+pub use run::{Alive, Partner, Sink, reconcile};
 
 /// Rows of a store that are counted anew in a period: a small shop's month.
 const RECOUNTED_ROWS: u64 = 20_000;
@@ -130,7 +130,8 @@ impl Reconciler {
     fn work(&self, wanted: Reconcile) -> impl Future<Output = Result<Vec<Reconciled>, String>> + use<> {
         let (deps, leases, sink) = (self.deps.clone(), self.leases.clone(), self.sink.clone());
         let (partners, ending) = (self.partners.clone(), self.ending.subscribe());
-        async move { reconcile(&deps, &leases, &partners, &sink, &wanted, ending).await }
+        let alive = self.me.stats().signs_of_life();
+        async move { reconcile(&deps, &leases, &partners, &sink, &wanted, ending, &alive).await }
     }
 }
 

@@ -66,8 +66,6 @@ struct Child {
     // Deaths in a row without a healthy run between them.
     streak: u32,
     started: Instant,
-    pulse: Option<(u64, usize)>,
-    pulse_since: Instant,
     hung_since: Option<Instant>,
 }
 
@@ -283,21 +281,12 @@ impl Handler<Drain> for Supervisor {
 impl Child {
     fn new(spec: ChildSpec) -> Self {
         let now = Instant::now();
-        Self {
-            spec,
-            abort: None,
-            launch: 0,
-            streak: 0,
-            started: now,
-            pulse: None,
-            pulse_since: now,
-            hung_since: None,
-        }
+        Self { spec, abort: None, launch: 0, streak: 0, started: now, hung_since: None }
     }
 
     fn launched(&mut self, abort: AbortHandle) -> u64 {
         self.started = Instant::now();
-        (self.abort, self.pulse, self.hung_since) = (Some(abort), None, None);
+        (self.abort, self.hung_since) = (Some(abort), None);
         self.launch += 1;
         self.launch
     }
@@ -315,12 +304,8 @@ impl Child {
         let Some(limit) = self.spec.hang_limit else {
             return false;
         };
-        // What one that was left behind has in flight is not held against the one that waits for its place.
-        let pulse = self.spec.stats.pulse().filter(|_| self.spec.stats.state() == State::Running);
-        if pulse.is_none() || pulse != self.pulse {
-            (self.pulse, self.pulse_since) = (pulse, now);
-        }
-        let stuck = pulse.is_some() && now.duration_since(self.pulse_since) >= limit;
+        let oldest = self.spec.stats.oldest_sign().filter(|_| self.spec.stats.state() == State::Running);
+        let stuck = oldest.is_some_and(|sign| now.duration_since(sign) >= limit);
         self.abort.is_some() && (stuck || self.hung_since.is_some())
     }
 

@@ -32,16 +32,15 @@ use velox_store::embedded::EmbeddedPostgres;
 const WRITERS: usize = 2;
 /// Messages that may wait for a writer: all tills of a large shop at once.
 const WRITER_MAILBOX: usize = 1_024;
-/// A projector that neither begins nor ends anything for so long hangs: four times a statement's own limit.
-const PROJECTOR_HANGS: Duration = Duration::from_secs(120);
+/// The pump waits for projectors: where one hangs, it must not be taken for the one that does.
+const PUMP_PATIENCE: u32 = 2;
+/// What goes through whole logs gives a sign of life at each portion, which may hold many statements and requests.
+const PORTION_PATIENCE: u32 = 5;
 /// Wake-ups that may wait for the pump; one more is dropped, the poll looks anyway.
 const PUMP_MAILBOX: usize = 256;
 
 /// Wake-ups that may wait for a relay; one more is dropped, it looks by itself anyway.
 const RELAY_MAILBOX: usize = 64;
-/// A relay that neither begins nor ends anything for so long hangs: an exchange has a deadline of 10 s, and a
-/// statement of 30 s.
-const RELAY_HANGS: Duration = Duration::from_secs(120);
 
 /// A running tree, with the handles that the outside uses.
 pub struct Node {
@@ -116,6 +115,7 @@ fn storage(deps: &Deps, here: &ArbiterHandle, postgres: Arc<EmbeddedPostgres>) -
         ChildSpec::worker("embedded_postgres", Place::On(here.clone()), &deps.faults, move |me, _| {
             Ok(Keeper::new(me, postgres.clone()))
         });
+    let keeper = keeper.hang_limit(deps.settings.hang_limit);
     ChildSpec::supervisor("StorageSupervisor", Place::On(here.clone()), Policy::default(), vec![keeper])
 }
 
@@ -124,6 +124,7 @@ fn projection(
     here: &ArbiterHandle,
     creditors: &[ChildRef<Relay>],
 ) -> (ChildSpec, ChildRef<OutboxPump>, ChildRef<OrphanHealer>) {
+    let limit = deps.settings.hang_limit;
     let mut children = Vec::new();
     let mut projectors: BTreeMap<Entity, ChildRef<Projector>> = BTreeMap::new();
     for entity in Entity::ALL {
@@ -133,7 +134,7 @@ fn projection(
         let (spec, projector) = ChildSpec::worker(&name, Place::On(here.clone()), &faults, move |me, _| {
             Ok(Projector::new(me, deps.clone(), entity, suspects.clone()))
         });
-        children.push(spec.hang_limit(PROJECTOR_HANGS));
+        children.push(spec.hang_limit(limit));
         projectors.insert(entity, projector);
     }
     let (for_pump, creditors) = (deps.clone(), creditors.to_vec());
@@ -141,13 +142,13 @@ fn projection(
         ChildSpec::worker("outbox_pump", Place::On(here.clone()), &deps.faults, move |me, _| {
             Ok(OutboxPump::new(me, for_pump.clone(), projectors.clone(), creditors.clone()))
         });
-    children.push(spec.mailbox(PUMP_MAILBOX));
+    children.push(spec.mailbox(PUMP_MAILBOX).hang_limit(limit * PUMP_PATIENCE));
     let for_healer = deps.clone();
     let (spec, healer) =
         ChildSpec::worker("orphan_healer", Place::On(here.clone()), &deps.faults, move |me, _| {
             Ok(OrphanHealer::new(me, for_healer.clone()))
         });
-    children.push(spec);
+    children.push(spec.hang_limit(limit * PORTION_PATIENCE));
     let group =
         ChildSpec::supervisor("ProjectionSupervisor", Place::On(here.clone()), Policy::default(), children);
     (group, pump, healer)
@@ -178,7 +179,7 @@ fn relays(
             Ok(Relay::new(me, for_relay.clone(), wire, view, on_closed.clone()))
         });
         let handle = RelayHandle { relay, view, wire: wire.clone() };
-        (spec.mailbox(RELAY_MAILBOX).hang_limit(RELAY_HANGS), handle)
+        (spec.mailbox(RELAY_MAILBOX).hang_limit(deps.settings.hang_limit), handle)
     };
     wires.iter().map(relay).unzip()
 }
@@ -193,9 +194,11 @@ fn reconciler(
     let partner = |handle: &RelayHandle| Partner { wire: handle.wire.clone(), relay: Some(handle.clone()) };
     let partners: Vec<Partner> = relays.iter().map(partner).collect();
     let (for_it, leases) = (deps.clone(), leases.clone());
-    ChildSpec::worker("reconciler", Place::On(here.clone()), &deps.faults, move |me, _| {
-        Ok(Reconciler::new(me, for_it.clone(), leases.clone(), partners.clone(), sink.clone()))
-    })
+    let (spec, reconciler) =
+        ChildSpec::worker("reconciler", Place::On(here.clone()), &deps.faults, move |me, _| {
+            Ok(Reconciler::new(me, for_it.clone(), leases.clone(), partners.clone(), sink.clone()))
+        });
+    (spec.hang_limit(deps.settings.hang_limit * PORTION_PATIENCE), reconciler)
 }
 
 /// A writer has a thread that outlives it: database connections die with the thread that made them, and those
@@ -210,7 +213,7 @@ fn ingest(deps: &Deps, here: &ArbiterHandle, threads: &[Arbiter], wakes: &Wakes)
             let (spec, writer) = ChildSpec::worker(&name, place, &deps.faults, move |me, _| {
                 Ok(SyncIngest::new(me, for_writer.clone(), wakes.clone()))
             });
-            (spec.mailbox(WRITER_MAILBOX), writer)
+            (spec.mailbox(WRITER_MAILBOX).hang_limit(deps.settings.hang_limit), writer)
         })
         .unzip();
     let group =

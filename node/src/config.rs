@@ -155,7 +155,9 @@ pub struct Config {
     pub outbox_retry_base_projection: Duration,
     /// How long done entries are kept; zero: deleted at once.
     pub outbox_retention: Duration,
-    /// Period of the orphan healer. Read by a later version.
+    /// After so long without a sign of life an actor hangs.
+    pub hang_limit: Duration,
+    /// Period of the orphan healer.
     pub heal_interval: Duration,
     /// Period of reconciliation.
     pub reconcile_interval: Duration,
@@ -260,6 +262,7 @@ impl Config {
             outbox_retry_base_relay: retry_base.unwrap_or(RETRY_BASE_RELAY),
             outbox_retry_base_projection: retry_base.unwrap_or(RETRY_BASE_PROJECTION),
             outbox_retention: ms_or_zero("outbox_retention_ms")?,
+            hang_limit: ms("hang_limit_ms")?,
             heal_interval: ms("heal_interval_ms")?,
             reconcile_interval: ms("reconcile_interval_ms")?,
             breaker_failures: count("breaker_failures", 1_000_000)?,

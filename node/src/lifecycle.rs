@@ -259,6 +259,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
         reconcile_interval: config.reconcile_interval,
         lease_ttl: config.lease_ttl,
         outbox_retention: config.outbox_retention,
+        hang_limit: config.hang_limit,
     }
 }
 

@@ -28,6 +28,9 @@ const EVENTS_PATH: &str = "/sync/federation/events";
 /// Events that are fetched at once: their payloads may have 1 MiB each, and an answer 16 MiB at most.
 const FETCH: usize = 100;
 
+/// Whom a run tells that it goes on.
+pub type Alive<'a> = &'a (dyn Fn() + Sync);
+
 /// Where fetched events go.
 #[derive(Clone)]
 pub enum Sink {
@@ -115,7 +118,7 @@ impl Stop {
     }
 }
 
-/// Compares as wanted: an element a store and peer.
+/// Compares as wanted: an element a store and peer. `alive` is called at each portion of the work.
 ///
 /// # Errors
 /// A store list that cannot be read, or a peer that is not configured, for people.
@@ -126,6 +129,7 @@ pub async fn reconcile(
     sink: &Sink,
     wanted: &Reconcile,
     ending: watch::Receiver<bool>,
+    alive: Alive<'_>,
 ) -> Result<Vec<Reconciled>, String> {
     let is_wanted =
         |partner: &&Partner| wanted.peer.as_ref().is_none_or(|name| *name == partner.wire.peer().name);
@@ -147,7 +151,7 @@ pub async fn reconcile(
     for store_id in stores {
         for partner in partners.iter().filter(|partner| partner.wire.peer().serves(store_id)) {
             let (dry_run, after_outage, ending) = (wanted.dry_run, wanted.after_outage, ending.clone());
-            let run = Run { deps, leases, sink, partner, store_id, dry_run, after_outage, ending };
+            let run = Run { deps, leases, sink, partner, store_id, dry_run, after_outage, ending, alive };
             let report = run.go().await;
             log(&report, wanted.dry_run);
             reports.push(report);
@@ -177,10 +181,12 @@ struct Run<'a> {
     dry_run: bool,
     after_outage: bool,
     ending: watch::Receiver<bool>,
+    alive: Alive<'a>,
 }
 
 impl Run<'_> {
     async fn go(self) -> Reconciled {
+        (self.alive)();
         let began = Instant::now();
         let mut report = Reconciled::of(self.store_id, &self.partner.wire.peer().name);
         if self.dry_run {
@@ -284,6 +290,7 @@ impl Run<'_> {
         };
         let mut comparison = self.deps.store.reconciliation(self.store_id);
         loop {
+            (self.alive)();
             let portion = comparison.next(&mut exchange).await;
             let summary = comparison.summary();
             report.rounds = u64::from(summary.rounds);
@@ -331,6 +338,7 @@ impl Run<'_> {
         }
         let Some(fence) = fence else { return Ok(()) };
         for some in names.chunks(FETCH) {
+            (self.alive)();
             let ids: Vec<&str> = some.iter().map(|name| name.event_id.as_str()).collect();
             let body = serde_json::json!({ "store_id": self.store_id, "event_ids": ids }).to_string();
             let answer = client.send(post(EVENTS_PATH, "application/json", body.into_bytes())).await?;

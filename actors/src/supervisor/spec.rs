@@ -90,9 +90,9 @@ impl ChildSpec {
         Self { stop_limit: Some(limit), ..self }
     }
 
-    /// Has the child restarted when work is in flight and none has begun or ended for `limit`. Off by default: only
-    /// the actor's author knows how long its longest piece of work may take. An actor that blocks its thread is only
-    /// seen by a supervisor on another one.
+    /// Has the child restarted when a piece of its work gives no sign of life for `limit`, whatever else it does
+    /// meanwhile. Off by default: only the actor's author knows how long its longest piece of work may take. An actor
+    /// that blocks its thread is only seen by a supervisor on another one.
     #[must_use]
     pub fn hang_limit(self, limit: Duration) -> Self {
         Self { hang_limit: Some(limit), ..self }

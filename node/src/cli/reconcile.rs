@@ -71,7 +71,7 @@ impl Reconcile {
         };
         let (_alive, ending) = watch::channel(false);
         let sink = Sink::Database(store.clone());
-        let reports = reconciler::reconcile(&deps, &leases, &partners, &sink, &wanted, ending).await;
+        let reports = reconciler::reconcile(&deps, &leases, &partners, &sink, &wanted, ending, &|| {}).await;
         reports.map_err(|error| anyhow!(error))
     }
 }

@@ -40,7 +40,7 @@ const fn secret(name: &'static str) -> Key {
 }
 
 /// Every key, in the order in which `velox config check` prints them.
-pub static KEYS: [Key; 33] = [
+pub static KEYS: [Key; 34] = [
     key("listen", "127.0.0.1:8080"),
     optional("node_id"),
     key("data_dir", "./velox-data"),
@@ -59,6 +59,7 @@ pub static KEYS: [Key; 33] = [
     key("outbox_max_retries", "10"),
     optional("outbox_retry_base_ms"),
     key("outbox_retention_ms", "0"),
+    key("hang_limit_ms", "120000"),
     key("heal_interval_ms", "60000"),
     key("reconcile_interval_ms", "300000"),
     key("breaker_failures", "5"),

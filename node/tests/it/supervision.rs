@@ -6,8 +6,8 @@ use crate::support::{ADMIN, Client, TestNode, event, id, sale, wait};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 
-/// Every actor that works in a node with a database of its own.
-const WORKERS: [&str; 12] = [
+/// Every actor that works in a node with a given database and one peer.
+const WORKERS: [&str; 13] = [
     "orphan_healer",
     "outbox_pump",
     "projector.cash",
@@ -18,6 +18,7 @@ const WORKERS: [&str; 12] = [
     "projector.stock",
     "projector.store",
     "reconciler",
+    "relay.cloud",
     "sync_ingest.0",
     "sync_ingest.1",
 ];
@@ -35,13 +36,13 @@ fn one_for_each_projector() -> Vec<Value> {
     ]
 }
 
-async fn panics_once(client: &Client, actor: &str) {
+/// Strikes an actor once and waits for its next life.
+async fn is_struck_once(client: &Client, actor: &str, fault: &str, expected: &str) {
     let before = client.worker(actor).await["restarts"].as_u64();
-    client.fault(json!({ "actor": actor, "fault": "panic", "times": 1 })).await;
-    let expected = format!("injected panic in {actor}");
+    client.fault(json!({ "actor": actor, "fault": fault, "times": 1 })).await;
     wait(&format!("the restart of {actor}"), async || {
         let now = client.worker(actor).await;
-        let told = now["last_error"].as_str().is_some_and(|error| error.contains(&expected));
+        let told = now["last_error"].as_str().is_some_and(|error| error.contains(expected));
         told && now["restarts"].as_u64() > before
     })
     .await;
@@ -50,11 +51,27 @@ async fn panics_once(client: &Client, actor: &str) {
 
 #[actix_web::test]
 async fn every_actor_panics_once_under_load_and_nothing_is_lost() {
-    // The reconciler and the healer are struck by their next ticks.
+    every_actor_is_struck("panic", "injected panic in ").await;
+}
+
+#[actix_web::test]
+async fn every_actor_hangs_once_under_load_and_a_watchdog_restarts_it() {
+    every_actor_is_struck("hang", "made no progress and was cut off").await;
+}
+
+/// `expected`: what an actor's last error says then.
+async fn every_actor_is_struck(fault: &str, expected: &str) {
+    // Those without work are struck by their next ticks. Nobody answers where the peer should be.
+    let peers =
+        json!([{ "name": "cloud", "url": "http://127.0.0.1:9", "key": "a-key-of-nobody-in-this-test" }]);
+    let peers = peers.to_string();
     let settings = [
         ("VELOX_OUTBOX_RETRY_BASE_MS", "20"),
         ("VELOX_RECONCILE_INTERVAL_MS", "200"),
         ("VELOX_HEAL_INTERVAL_MS", "200"),
+        ("VELOX_OUTBOX_POLL_MS", "200"),
+        ("VELOX_HANG_LIMIT_MS", "600"),
+        ("VELOX_PEERS", peers.as_str()),
     ];
     let node = TestNode::start_with(&settings).await;
     let client = &node.client;
@@ -67,14 +84,14 @@ async fn every_actor_panics_once_under_load_and_nothing_is_lost() {
     names.sort_unstable();
     assert_eq!(names, WORKERS);
     let load = Load::default();
-    let panics = async {
+    let strikes = async {
         for actor in &names {
-            panics_once(client, actor).await;
+            is_struck_once(client, actor, fault, expected).await;
         }
         load.more(10).await;
         load.end();
     };
-    join(join_all(tills.iter().map(|till| load.push(client, till, one_for_each_projector))), panics).await;
+    join(join_all(tills.iter().map(|till| load.push(client, till, one_for_each_projector))), strikes).await;
     client.projected().await;
 
     let pool = node.database.pool().await;
@@ -84,7 +101,7 @@ async fn every_actor_panics_once_under_load_and_nothing_is_lost() {
                        WHERE projection_status NOT IN ('processed', 'skipped')
                           OR (projection_status = 'skipped') <> (type = 'RecipeIngredientsUpdated')";
     assert_eq!(number(&pool, unprojected).await, 0);
-    assert_eq!(number(&pool, "SELECT count(*) FROM outbox_entries").await, 0);
+    assert_eq!(number(&pool, "SELECT count(*) FROM outbox_entries WHERE target = 'projection'").await, 0);
     let doubled_or_gone = "SELECT count(*) FROM (SELECT
         (SELECT count(*) FROM events WHERE type = 'SaleCreated') = ALL(ARRAY[(SELECT count(*) FROM sales),
             (SELECT count(*) FROM debts), (SELECT count(*) FROM products), (SELECT count(*) FROM customers),
