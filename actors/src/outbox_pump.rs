@@ -11,6 +11,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Message, ResponseActFu
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use velox_protocol::catalogue::Entity;
+use velox_store::OutboxDone;
 
 /// Longest time a projector may take for a batch.
 const BATCH_LIMIT: Duration = Duration::from_secs(120);
@@ -47,13 +48,6 @@ struct Lane {
     again: bool,
 }
 
-#[derive(Debug, Default)]
-struct Stats {
-    done: i64,
-    failed: i64,
-    total_ms: i64,
-}
-
 /// Drives the projectors.
 pub struct OutboxPump {
     me: Identity,
@@ -62,7 +56,7 @@ pub struct OutboxPump {
     /// Relays whose peers may know debts that no event bears.
     creditors: Vec<ChildRef<Relay>>,
     lanes: BTreeMap<Entity, Lane>,
-    stats: Stats,
+    stats: OutboxDone,
     requeued: bool,
     draining: bool,
 }
@@ -82,7 +76,7 @@ impl OutboxPump {
             projectors,
             creditors,
             lanes,
-            stats: Stats::default(),
+            stats: OutboxDone::default(),
             requeued: false,
             draining: false,
         }
@@ -181,7 +175,7 @@ impl OutboxPump {
                 }
             }
             if stats.done + stats.failed > 0 {
-                deps.store.add_outbox_stats("projection", stats.done, stats.failed, stats.total_ms).await?;
+                deps.store.add_outbox_stats("projection", "", stats).await?;
             }
             deps.store.entities_with_work().await
         };

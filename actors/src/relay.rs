@@ -22,6 +22,7 @@ use backoff::backoff::Backoff;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use velox_store::OutboxDone;
 
 use debts::AskedDebts;
 pub use step::Wire;
@@ -37,6 +38,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Nonces are kept for twice the time in which a request is taken: a peer's clock may be ahead by as much.
 const NONCES_KEPT: Duration = Duration::from_secs(1_200);
+/// How often what was done is added up.
+const STATS: Duration = Duration::from_secs(3);
 /// How often old deliveries are cleaned up.
 const CLEAN_UP: Duration = Duration::from_secs(3_600);
 /// How often is noted that it goes well: for people, who need no more.
@@ -372,6 +375,21 @@ impl Relay {
         }));
     }
 
+    /// Adds what was done to the statistics of the minute. Lost, it is missing in a figure.
+    fn keep_stats(&self, ctx: &mut Context<Self>) {
+        let work = self.view.take_work();
+        if work == OutboxDone::default() {
+            return;
+        }
+        let (store, peer) = (self.deps.store.clone(), self.peer().name.clone());
+        let keep = async move {
+            if let Err(error) = store.add_outbox_stats("federation-relay", &peer, work).await {
+                tracing::debug!(%error, peer, "what was relayed was not added up");
+            }
+        };
+        ctx.spawn(keep.into_actor(self));
+    }
+
     fn clean_up(&self, ctx: &mut Context<Self>) {
         let store = self.deps.store.clone();
         let clean = async move {
@@ -407,6 +425,7 @@ impl Actor for Relay {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.restore(ctx);
         ctx.run_interval(self.deps.settings.outbox_poll, |_, ctx| ctx.notify(Traced::new(WakeRelay)));
+        ctx.run_interval(STATS, |me, ctx| me.keep_stats(ctx));
         ctx.run_interval(CLEAN_UP, |me, ctx| me.clean_up(ctx));
         ctx.run_interval(OWN_IDENTITY, |me, ctx| me.refresh_own(ctx));
         ctx.run_interval(debts::AGAIN, |me, ctx| me.ask_debts(ctx));

@@ -55,7 +55,7 @@ pub use lease::{Fence, Held, Leases};
 pub use node_events::{Actor, NodeStamp, node_device_id};
 pub use notifications::{NewNotification, NotificationRow};
 pub use orphans::{Healed, Orphan, Orphans};
-pub use outbox::{Claim, Entry, OutboxCounts, RetryPolicy};
+pub use outbox::{Claim, Entry, OutboxCounts, OutboxDone, RetryPolicy};
 pub use outbox_ops::{
     OutboxBacklog, OutboxFilter, OutboxKey, OutboxRow, OutboxStats, OutboxStatus, OutboxTarget, OutboxWork,
     Requeued,

@@ -81,6 +81,17 @@ pub struct Claim {
     pub entries: Vec<Entry>,
 }
 
+/// What was done of one queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutboxDone {
+    /// Entries that are done.
+    pub done: i64,
+    /// Attempts that failed.
+    pub failed: i64,
+    /// From queued to done, of all that are done together.
+    pub total_ms: i64,
+}
+
 /// How many entries stand where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxCounts {
@@ -242,27 +253,22 @@ impl Store {
         Ok(OutboxListener(listener))
     }
 
-    /// Adds what was done since the last call to the statistics of the present minute.
+    /// Adds what was done since the last call to the statistics of the present minute. `peer` is empty for projections.
     ///
     /// # Errors
     /// The database's.
     #[tracing::instrument(name = "db.add_outbox_stats", level = "debug", skip_all)]
-    pub async fn add_outbox_stats(
-        &self,
-        target: &str,
-        done: i64,
-        failed: i64,
-        total_ms: i64,
-    ) -> Result<(), Error> {
+    pub async fn add_outbox_stats(&self, target: &str, peer: &str, work: OutboxDone) -> Result<(), Error> {
         sqlx::query!(
-            "INSERT INTO outbox_stats (minute, target, done, failed, total_ms)
-             VALUES (date_trunc('minute', now()), $1, $2, $3, $4)
+            "INSERT INTO outbox_stats (minute, target, peer, done, failed, total_ms)
+             VALUES (date_trunc('minute', now()), $1, $2, $3, $4, $5)
              ON CONFLICT (minute, target, peer) DO UPDATE SET done = outbox_stats.done + EXCLUDED.done,
                  failed = outbox_stats.failed + EXCLUDED.failed, total_ms = outbox_stats.total_ms + EXCLUDED.total_ms",
             target,
-            done,
-            failed,
-            total_ms
+            peer,
+            work.done,
+            work.failed,
+            work.total_ms
         )
         .execute(&self.pool)
         .await?;

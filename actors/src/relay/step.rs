@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 use velox_protocol::federation::MAX_RELAYED;
-use velox_store::{Error, Refusal, RelayClaim, RelayEntry, Store};
+use velox_store::{Error, OutboxDone, Refusal, RelayClaim, RelayEntry, Store};
 
 /// How long claimed entries are ours: an exchange's deadline and the time to mark it.
 const LOCK: Duration = Duration::from_secs(15);
@@ -347,6 +347,12 @@ impl Exchange {
         let done = store.finish_relay(claim, &relayed.accepted, &relayed.hashes, sent_at, None, keep).await?;
         let metrics = &self.deps.metrics;
         metrics.relayed("accepted", done);
+        let now = self.deps.clock.now();
+        let taken: HashSet<&Suspect> = relayed.accepted.iter().collect();
+        let times = claim.entries.iter().filter(|entry| taken.contains(&id(entry)));
+        let total_ms = times.map(|entry| (now - entry.queued_at).num_milliseconds().max(0)).sum();
+        let failed = relayed.refused.len() as i64;
+        self.view.worked(OutboxDone { done: i64::try_from(done).unwrap_or(0), failed, total_ms });
         let refusals: Vec<Refusal> = relayed
             .refused
             .iter()

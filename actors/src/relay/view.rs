@@ -5,6 +5,7 @@ use crate::peer::Failure;
 use chrono::{DateTime, Utc};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use velox_protocol::federation::NodeIdentity;
+use velox_store::OutboxDone;
 
 /// How it goes with a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,7 @@ pub struct RelayStatus {
 pub struct RelayView {
     status: Mutex<RelayStatus>,
     who: Mutex<Who>,
+    work: Mutex<OutboxDone>,
 }
 
 /// What the peer says of itself.
@@ -43,7 +45,7 @@ impl Default for RelayView {
             last_error: None,
             last_refusal: None,
         };
-        RelayView { status: Mutex::new(status), who: Mutex::default() }
+        RelayView { status: Mutex::new(status), who: Mutex::default(), work: Mutex::default() }
     }
 }
 
@@ -84,6 +86,18 @@ impl RelayView {
 
     pub(super) fn noted(&self, identity: NodeIdentity) {
         locked(&self.who).noted = Some(identity);
+    }
+
+    pub(super) fn worked(&self, work: OutboxDone) {
+        let mut sum = locked(&self.work);
+        sum.done += work.done;
+        sum.failed += work.failed;
+        sum.total_ms += work.total_ms;
+    }
+
+    /// What was done since the last call.
+    pub(super) fn take_work(&self) -> OutboxDone {
+        std::mem::take(&mut *locked(&self.work))
     }
 
     fn lock(&self) -> MutexGuard<'_, RelayStatus> {

@@ -1,7 +1,7 @@
 //! The outbox for operators: what is dead is shown with its reason, and done after it was put back.
 
 use crate::database::{execute, number};
-use crate::pair::{KEY, free_address, node_at, peer, pending, status};
+use crate::pair::{KEY, Pair, free_address, node_at, peer, pending, status};
 use crate::process::Home;
 use crate::stub_peer::{Behaviour, StubPeer, ids};
 use crate::support::{ADMIN, Client, TestNode, Till, event, id, sale, wait};
@@ -237,4 +237,22 @@ async fn velox_outbox_lists_counts_and_requeues_beside_a_running_node() {
     let unknown = home.run(&["outbox", "requeue", "--store", &id(), "--dead"], &at).await;
     assert!(unknown.code == Some(1) && unknown.err.contains("there is no such store"), "{unknown:?}");
     node.stop().await;
+}
+
+#[actix_web::test]
+async fn what_relays_have_done_is_added_up_for_each_peer() {
+    let pair = Pair::start(&[]).await;
+    let till = pair.a.client.till().await;
+    pair.a.client.push(&till, &[sale(), sale()]).await;
+    pair.quiet().await;
+    wait("the figures of the relay", async || {
+        let stats = pair.a.client.admin("/sync/outbox/stats").await;
+        let work = stats["work"].as_array().expect("work").clone();
+        let relayed = work.iter().find(|row| row["target"] == "federation-relay" && row["peer"] == "b");
+        // The shop's declaration too.
+        relayed
+            .is_some_and(|row| row["done_5m"] == 3 && row["avg_ms_5m"].as_f64().is_some_and(|ms| ms >= 0.0))
+    })
+    .await;
+    pair.stop().await;
 }

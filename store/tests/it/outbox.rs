@@ -2,6 +2,7 @@
 
 use crate::shop::Shop;
 use std::time::Duration;
+use velox_store::OutboxDone;
 use velox_store::{OutboxCounts, RetryPolicy};
 
 const POLICY: RetryPolicy = RetryPolicy { max_retries: 10, base: Duration::from_secs(1) };
@@ -94,7 +95,10 @@ async fn what_was_done_is_added_up_by_the_minute_and_forgotten_after_a_week() {
     )
     .await;
     for (done, failed, total_ms) in [(3, 1, 70), (2, 0, 30)] {
-        shop.store.add_outbox_stats("projection", done, failed, total_ms).await.expect("statistics");
+        shop.store
+            .add_outbox_stats("projection", "", OutboxDone { done, failed, total_ms })
+            .await
+            .expect("statistics");
     }
     let sums = "SELECT concat_ws(' ', sum(done), sum(failed), sum(total_ms)) FROM outbox_stats";
     assert_eq!(shop.value::<String>(sums).await, "14 1 100");
