@@ -143,7 +143,10 @@ impl Store {
         };
         let reason = match reason {
             Some(reason) => reason,
-            None if self.has_gap(store_id, event_id).await? => STILL_MISSING.to_owned(),
+            None if self.has_gap(store_id, event_id).await? => {
+                self.note_still_missing(store_id, event_id).await?;
+                STILL_MISSING.to_owned()
+            }
             None => return Ok(Healed::Healed),
         };
         // It has failed for as long as it did before.
@@ -159,6 +162,21 @@ impl Store {
             .await?;
         }
         Ok(Healed::Failed(reason))
+    }
+
+    /// A projection that ends well and leaves no row would be tried in vain every minute.
+    async fn note_still_missing(&self, store_id: Uuid, event_id: &str) -> Result<(), Error> {
+        sqlx::query!(
+            "INSERT INTO event_exceptions (store_id, event_id, status, reason, attempts) VALUES ($1, $2, 'failed', $3, 1)
+             ON CONFLICT (store_id, event_id) DO UPDATE
+             SET status = 'failed', reason = EXCLUDED.reason, attempts = event_exceptions.attempts + 1",
+            store_id,
+            event_id,
+            STILL_MISSING
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     async fn has_gap(&self, store_id: Uuid, event_id: &str) -> Result<bool, Error> {

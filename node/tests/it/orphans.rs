@@ -174,6 +174,33 @@ async fn one_that_fails_stays_failed_since_when_it_did_and_the_rest_goes_on() {
 }
 
 #[actix_web::test]
+async fn one_whose_rows_are_still_missing_afterwards_is_failed_until_something_changes() {
+    let node = TestNode::start().await;
+    let till = node.client.till().await;
+    let pool = node.database.pool().await;
+    // Whatever writes a sale is told that it has.
+    execute(
+        &pool,
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+         CREATE TRIGGER swallow BEFORE INSERT ON sales FOR EACH ROW EXECUTE FUNCTION swallow();"
+            .to_owned(),
+    )
+    .await;
+    node.client.push(&till, &[sale()]).await;
+    node.client.projected().await;
+    let report = heal(&node, &till).await;
+    assert_eq!(counts(&report), (0, 1), "{report}");
+    let failed = "SELECT count(*) FROM event_status WHERE projection_status = 'failed'";
+    assert_eq!(number(&pool, failed).await, 1);
+    execute(&pool, "DROP TRIGGER swallow ON sales".to_owned()).await;
+    assert_eq!(counts(&heal(&node, &till).await), (1, 0));
+    assert_eq!(number(&pool, failed).await, 0);
+    assert_eq!(node.client.list(&till, "sales").await.len(), 1);
+    pool.close().await;
+    node.stop().await;
+}
+
+#[actix_web::test]
 async fn a_dead_entry_is_healed_when_its_projector_works_again() {
     let more = [("VELOX_OUTBOX_RETRY_BASE_MS", "1"), ("VELOX_OUTBOX_MAX_RETRIES", "2")];
     let node = TestNode::start_with(&more).await;
