@@ -8,15 +8,19 @@ use crate::handles::Identity;
 use crate::message::{Traced, TracedHandler, Worker};
 use crate::supervised;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Message, ResponseActFuture, WrapFuture};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
-use velox_store::{Error, Healed, RetryPolicy, Store};
+use velox_store::{Error, Healed, Orphans, RetryPolicy, Store};
 
 /// Most orphans of one run: what a broken projector leaves must not keep everything else waiting.
 pub const MOST: u32 = 50;
 /// How often those are tried on the period that are known to fail: what an event means seldom changes by itself.
 const FAILED_AGAIN: Duration = Duration::from_secs(3_600);
+/// What has come since is looked at on every period, however long the week is.
+const LATELY: TimeDelta = TimeDelta::minutes(10);
 
 /// What a run did in a shop.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -75,7 +79,8 @@ pub struct Healing {
     pub keep: bool,
 }
 
-/// Heals at most [`MOST`] orphans of a shop, one by one, each logged. `with_failed`: also those that are known to fail.
+/// Heals at most [`MOST`] orphans of a shop, one by one, each logged. `with_failed`: also those that are known to fail,
+/// after the others.
 ///
 /// # Errors
 /// The database's; what was healed until then is healed.
@@ -85,8 +90,43 @@ pub async fn heal(
     with_failed: bool,
     healing: Healing,
 ) -> Result<HealReport, Error> {
-    let found = store.orphans(store_id, with_failed, MOST).await?;
-    let mut report = HealReport { checked: found.checked, ..HealReport::default() };
+    let first = store.orphans(store_id, with_failed, MOST, None).await?;
+    let mut report = HealReport::default();
+    if first.next.is_none() {
+        mend(store, store_id, first, healing, &mut report).await?;
+        return Ok(report);
+    }
+    // A long week is looked at in portions, of which an early one must not spend the run on what fails anyway.
+    for with_failed in [Some(false), with_failed.then_some(true)].into_iter().flatten() {
+        let mut after = None;
+        report.checked = 0;
+        loop {
+            let found = store.orphans(store_id, with_failed, report.left(), after).await?;
+            after = found.next;
+            mend(store, store_id, found, healing, &mut report).await?;
+            if after.is_none() || report.left() == 0 {
+                break;
+            }
+        }
+    }
+    Ok(report)
+}
+
+impl HealReport {
+    /// How many more the run may heal.
+    fn left(&self) -> u32 {
+        MOST.saturating_sub(u32::try_from(self.details.len()).unwrap_or(MOST))
+    }
+}
+
+async fn mend(
+    store: &Store,
+    store_id: Uuid,
+    found: Orphans,
+    healing: Healing,
+    report: &mut HealReport,
+) -> Result<(), Error> {
+    report.checked += found.checked;
     for orphan in found.orphans {
         let (event_id, event_type) = (&orphan.event_id, &orphan.event_type);
         let error = match store.heal_orphan(store_id, &orphan, healing.retry, healing.keep).await? {
@@ -110,7 +150,27 @@ pub async fn heal(
             error,
         });
     }
-    Ok(report)
+    Ok(())
+}
+
+/// Looks at a shop on the period: all of a short week; of a long one what has come lately, and the next portion of the
+/// rest. Answers where that ends.
+async fn look(
+    store: &Store,
+    store_id: Uuid,
+    with_failed: bool,
+    healing: Healing,
+    (sweep, lately): (Option<DateTime<Utc>>, DateTime<Utc>),
+) -> Result<Option<DateTime<Utc>>, Error> {
+    let mut report = HealReport::default();
+    if sweep.is_some() {
+        let found = store.orphans(store_id, with_failed, MOST, Some(lately)).await?;
+        mend(store, store_id, found, healing, &mut report).await?;
+    }
+    let found = store.orphans(store_id, with_failed, MOST, sweep).await?;
+    let next = found.next;
+    mend(store, store_id, found, healing, &mut report).await?;
+    Ok(next)
 }
 
 /// Finds what slipped through.
@@ -120,12 +180,14 @@ pub struct OrphanHealer {
     running: bool,
     /// When those were last tried that are known to fail.
     failed_tried: Option<Instant>,
+    /// Of shops with a long week: how far the present sweep has come.
+    sweeps: BTreeMap<Uuid, DateTime<Utc>>,
 }
 
 impl OrphanHealer {
     /// A healer of all shops.
     pub fn new(me: &Identity, deps: Deps) -> Self {
-        OrphanHealer { me: me.clone(), deps, running: false, failed_tried: None }
+        OrphanHealer { me: me.clone(), deps, running: false, failed_tried: None, sweeps: BTreeMap::new() }
     }
 
     fn healing(&self) -> Healing {
@@ -165,18 +227,28 @@ impl TracedHandler<Tick> for OrphanHealer {
         }
         let (store, healing, alive) =
             (self.deps.store.clone(), self.healing(), self.me.stats().signs_of_life());
+        let (sweeps, lately) = (self.sweeps.clone(), self.deps.clock.now() - LATELY);
         let run = async move {
+            let mut ends = BTreeMap::new();
             for store_id in store.active_stores().await? {
                 alive();
-                heal(&store, store_id, with_failed, healing).await?;
+                let from = (sweeps.get(&store_id).copied(), lately);
+                let end = look(&store, store_id, with_failed, healing, from).await?;
+                ends.extend(end.map(|end| (store_id, end)));
             }
-            Ok::<(), Error>(())
+            Ok::<_, Error>(ends)
         };
         Box::pin(run.into_actor(self).map(|done, me, _| {
             me.running = false;
-            if let Err(error) = done {
-                me.me.stats().note_error(&error);
-                tracing::warn!(error = &error as &dyn std::error::Error, "the healer waits for the database");
+            match done {
+                Ok(ends) => me.sweeps = ends,
+                Err(error) => {
+                    me.me.stats().note_error(&error);
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the healer waits for the database"
+                    );
+                }
             }
         }))
     }

@@ -14,6 +14,9 @@ const ON_ITS_WAY: Duration = Duration::from_secs(10);
 /// How far back rows are looked for.
 const LOOKED_AT: Duration = Duration::from_hours(7 * 24);
 
+/// Events that one look goes through: a second's work or less, so that it stays far below a statement's limit.
+const PORTION: i64 = 50_000;
+
 /// Why an event that was projected without a complaint is not healed.
 const STILL_MISSING: &str = "it was projected, and its rows are missing all the same";
 
@@ -35,6 +38,8 @@ pub struct Orphans {
     pub checked: u64,
     /// The first of those without rows: the failed ones last.
     pub orphans: Vec<Orphan>,
+    /// The arrival behind which the next look begins; `None`: the end was reached.
+    pub next: Option<DateTime<Utc>>,
 }
 
 /// What became of an orphan.
@@ -66,22 +71,41 @@ impl Store {
         Ok(stores)
     }
 
-    /// Events of the last seven days without their rows, at most `limit`. Those that wait, are absorbed or skipped
+    /// Events of the last seven days without their rows, at most `limit`, among the first 50,000 that have arrived after
+    /// `after`. Those that wait, are absorbed or skipped
     /// have none and miss none; those that are pending for less than ten seconds are on their way. `with_failed`: also
     /// those that are known to fail.
     ///
     /// # Errors
     /// The database's.
     #[tracing::instrument(name = "db.orphans.find", level = "debug", skip_all)]
-    pub async fn orphans(&self, store_id: Uuid, with_failed: bool, limit: u32) -> Result<Orphans, Error> {
+    pub async fn orphans(
+        &self,
+        store_id: Uuid,
+        with_failed: bool,
+        limit: u32,
+        after: Option<DateTime<Utc>>,
+    ) -> Result<Orphans, Error> {
+        let bounds = sqlx::query!(
+            r#"SELECT b.low AS "low!", (SELECT e.received_at FROM events e
+                   WHERE e.store_id = $1 AND e.received_at > b.low
+                   ORDER BY e.received_at OFFSET $4 LIMIT 1) AS high
+               FROM (SELECT greatest(now() - make_interval(secs => $2), $3::timestamptz) AS low) AS b"#,
+            store_id,
+            LOOKED_AT.as_secs_f64(),
+            after,
+            PORTION - 1
+        )
+        .fetch_one(&self.pool)
+        .await?;
         let rows = sqlx::query!(
             r#"WITH looked_at AS MATERIALIZED (
                    SELECT e.event_id FROM events e LEFT JOIN event_exceptions x USING (store_id, event_id)
-                   WHERE e.store_id = $1 AND e.received_at > now() - make_interval(secs => $2)
+                   WHERE e.store_id = $1 AND e.received_at > $2 AND e.received_at <= coalesce($6::timestamptz, 'infinity')
                      AND (x.status IS NULL OR (x.status = 'failed' AND $3))
                ), missing AS (
                    SELECT g.event_id, g.type, g.failed_since, g.received_at FROM event_gaps g
-                   WHERE g.store_id = $1 AND g.received_at > now() - make_interval(secs => $2)
+                   WHERE g.store_id = $1 AND g.received_at > $2 AND g.received_at <= coalesce($6::timestamptz, 'infinity')
                      AND (g.failed_since IS NULL OR $3)
                      AND NOT EXISTS (SELECT 1 FROM outbox_entries o
                          WHERE o.store_id = g.store_id AND o.event_id = g.event_id AND o.target = 'projection'
@@ -94,10 +118,11 @@ impl Store {
                FROM (SELECT 1) AS one LEFT JOIN missing m ON true
                ORDER BY m.failed_since IS NOT NULL, m.failed_since, m.received_at, m.event_id"#,
             store_id,
-            LOOKED_AT.as_secs_f64(),
+            bounds.low,
             with_failed,
             ON_ITS_WAY.as_secs_f64(),
-            i64::from(limit)
+            i64::from(limit),
+            bounds.high
         )
         .fetch_all(&self.pool)
         .await?;
@@ -109,7 +134,11 @@ impl Store {
                 failed_since: row.failed_since,
             })
         });
-        Ok(Orphans { checked: u64::try_from(checked).unwrap_or(0), orphans: orphans.collect() })
+        Ok(Orphans {
+            checked: u64::try_from(checked).unwrap_or(0),
+            orphans: orphans.collect(),
+            next: bounds.high,
+        })
     }
 
     /// Projects an orphan anew, at once. One that fails is 'failed' with its reason, as it may have been before.

@@ -284,3 +284,30 @@ async fn velox_heal_works_beside_a_running_node() {
     pool.close().await;
     node.stop().await;
 }
+
+#[actix_web::test]
+async fn a_week_that_is_longer_than_a_portion_is_looked_at_whole() {
+    let node = TestNode::start().await;
+    let till = node.client.till().await;
+    let pool = node.database.pool().await;
+    node.client.push(&till, &[sale()]).await;
+    node.client.projected().await;
+    // As many events of no known type as a portion has, some seconds before and after the sale.
+    execute(
+        &pool,
+        format!(
+            "INSERT INTO events (store_id, event_id, device_id, type, payload, payload_hash, created_at, received_at)
+             SELECT '{}', 'filler ' || n, 'till', 'Filler', '{{}}', '\\x00', now(), now() + (n - 30000) * interval '1 ms'
+             FROM generate_series(1, 60000) n",
+            till.store_id
+        ),
+    )
+    .await;
+    remove_all_rows(&pool).await;
+    let report = heal(&node, &till).await;
+    assert_eq!(counts(&report), (1, 0), "{report}");
+    assert!(report["checked"].as_u64().expect("a count") > 60_000, "{report}");
+    assert_eq!(node.client.list(&till, "sales").await.len(), 1);
+    pool.close().await;
+    node.stop().await;
+}

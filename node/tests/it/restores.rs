@@ -3,6 +3,7 @@
 use crate::process::Home;
 use crate::support::{id, sale};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 use velox_chaos::cluster::{Caller, Cluster, NodeSpec, wait_until};
 use velox_store::testing::TestDatabase;
@@ -108,8 +109,8 @@ async fn a_restored_node_gets_back_what_its_peer_knows_and_tills_are_wound_back(
     assert!(refused.text.contains("CURSOR_EXPIRED"), "{}", refused.text);
     // What the till was given after the backup is given to it again, though it asks from beyond that.
     let (got, _) = v1_page(&reader_token, &reader, &ahead).await;
-    let (mut got, mut expected) = (got, ids(&late));
-    (got.sort(), expected.sort());
+    let (got, expected): (BTreeSet<_>, BTreeSet<_>) =
+        (got.into_iter().collect(), ids(&late).into_iter().collect());
     assert_eq!(got, expected);
     cluster.stop().await.expect("an orderly end");
 }
