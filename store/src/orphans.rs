@@ -15,7 +15,7 @@ const ON_ITS_WAY: Duration = Duration::from_secs(10);
 const LOOKED_AT: Duration = Duration::from_hours(7 * 24);
 
 /// Why an event that was projected without a complaint is not healed.
-const STILL_MISSING: &str = "it was projected, and its rows are missing all the same";
+pub(crate) const STILL_MISSING: &str = "it was projected, and its rows are missing all the same";
 
 /// An event whose rows are missing.
 #[derive(Debug, Clone, PartialEq, Eq)]

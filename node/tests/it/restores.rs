@@ -109,7 +109,8 @@ async fn a_restored_node_gets_back_what_its_peer_knows_and_tills_are_wound_back(
     // What the till was given after the backup is given to it again, though it asks from beyond that.
     let (got, _) = v1_page(&reader_token, &reader, &ahead).await;
     let (mut got, mut expected) = (got, ids(&late));
-    (got.sort(), expected.sort());
+    got.sort();
+    expected.sort();
     assert_eq!(got, expected);
     cluster.stop().await.expect("an orderly end");
 }
