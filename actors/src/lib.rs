@@ -22,6 +22,7 @@ pub mod supervisor;
 pub mod sync_ingest;
 pub mod trace;
 pub mod tree;
+pub mod triage;
 
 use breaker::BreakerPolicy;
 use fault::Faults;

@@ -20,6 +20,7 @@ use velox_protocol::reconciled::Reconciled;
 use velox_store::{Leases, Store};
 
 pub use run::{Alive, Partner, Sink, reconcile};
+pub(crate) use run::{EVENTS_PATH, RECONCILE_PATH};
 
 /// Rows of a store that are counted anew in a period: a small shop's month.
 const RECOUNTED_ROWS: u64 = 20_000;

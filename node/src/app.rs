@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use velox_actors::fault::Faults;
 use velox_actors::handles::{ChildRef, Tree};
 use velox_actors::metrics::Metrics;
-use velox_actors::orphan_healer::OrphanHealer;
+use velox_actors::orphan_healer::{Healing, OrphanHealer};
 use velox_actors::outbox_pump::{OutboxPump, Wake};
 use velox_actors::peer::OwnIdentity;
 use velox_actors::relay::WakeRelay;
@@ -31,6 +31,8 @@ pub struct AppState {
     pub pump: ChildRef<OutboxPump>,
     /// Makes missing rows anew.
     pub healer: ChildRef<OrphanHealer>,
+    /// How missing rows are made anew.
+    pub healing: Healing,
     /// The supervisor tree.
     pub tree: Tree,
     /// Injected faults.

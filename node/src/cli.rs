@@ -17,6 +17,7 @@ mod replay;
 mod serve;
 mod signals;
 mod store;
+mod triage;
 mod verify;
 
 use crate::config::{Config, Overrides};
@@ -59,6 +60,8 @@ enum Command {
     Reconcile(reconcile::Reconcile),
     /// Look for events whose rows are missing, and make those anew
     Heal(heal::Heal),
+    /// What is wrong with a shop on all its nodes, since when, and what to do; --fix does it
+    Triage(triage::Triage),
     /// Have events projected or sent to peers again
     Replay(replay::Replay),
     /// What waits to be projected or sent, and what is dead; the dead are put back into the queue
@@ -120,6 +123,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Rebuild(rebuild) => rebuild.run(context).await,
         Command::Reconcile(reconcile) => reconcile.run(context).await,
         Command::Heal(heal) => heal.run(context).await,
+        Command::Triage(triage) => triage.run(context).await,
         Command::Replay(replay) => replay.run(context).await,
         Command::Outbox(outbox) => outbox.run(context).await,
         Command::Backup(backup) => backup.run(context).await,

@@ -29,6 +29,7 @@ pub mod reads;
 pub mod request_id;
 pub mod status;
 pub mod trace;
+pub mod triage;
 
 use crate::app::AppState;
 use actix_web::web::{self, ServiceConfig};
@@ -53,6 +54,7 @@ pub fn routes(app: &mut ServiceConfig, state: &AppState) {
         .service(get("/sync/outbox").route(web::get().to(outbox::list)))
         .service(get("/sync/outbox/stats").route(web::get().to(outbox::stats)))
         .service(post("/sync/outbox/requeue").route(web::post().to(outbox::requeue)))
+        .service(get("/sync/triage").route(web::get().to(triage::triage)))
         .service(get("/ping").route(web::get().to(ops::ping)))
         .service(get("/healthz").route(web::get().to(ops::healthz)))
         .service(get("/readyz").route(web::get().to(ops::readyz)))

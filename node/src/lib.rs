@@ -11,3 +11,4 @@ pub mod http;
 pub mod lifecycle;
 pub mod replay;
 pub mod telemetry;
+pub mod triage;

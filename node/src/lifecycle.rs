@@ -26,6 +26,7 @@ use tracing_actix_web::TracingLogger;
 use velox_actors::breaker::BreakerPolicy;
 use velox_actors::fault::Faults;
 use velox_actors::metrics::Metrics;
+use velox_actors::orphan_healer::Healing;
 use velox_actors::peer::{OwnIdentity, Protocol};
 use velox_actors::relay::Wire;
 use velox_actors::tree::Node;
@@ -222,6 +223,7 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
         federation: Arc::new(Federation::new(tree.relays.clone(), tree.reconciler.clone())),
         pump: tree.pump.clone(),
         healer: tree.healer.clone(),
+        healing: healing(config),
         tree: tree.tree(),
         faults,
         auth,
@@ -241,6 +243,12 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
     let served = actix_rt::spawn(server);
     tracing::info!(%address, node_id, "the node serves");
     Ok(RunningNode { address, admin_key, state, server: handle, served, tree, postgres: database.postgres })
+}
+
+/// How a projection is tried that is asked for by hand.
+pub(crate) fn healing(config: &Config) -> Healing {
+    let settings = settings(config);
+    Healing { retry: settings.projection_retry, keep: !settings.outbox_retention.is_zero() }
 }
 
 /// The part of the configuration that actors read.

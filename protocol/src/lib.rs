@@ -29,6 +29,7 @@ pub mod standing;
 #[cfg(feature = "testing")]
 pub mod story;
 pub mod time;
+pub mod triage;
 pub mod v1;
 
 /// The pseudo-device under which every v1 node writes: no collision or skew alarms for it.

@@ -34,10 +34,12 @@ mod recount;
 mod relay;
 mod relay_queue;
 mod replay;
+mod schema;
 mod stored;
 mod stores;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod triage;
 mod verify;
 
 pub use acknowledged::{Acknowledgement, PullPositions};
@@ -69,7 +71,9 @@ pub use reconcile::{AnswerError, Portion, ReconcileError, Reconciliation, Summar
 pub use recount::StockRecount;
 pub use relay::{FormRow, Refusal, RelayClaim, RelayCounts, RelayEntry, RelayTarget};
 pub use replay::Awaited;
+pub use schema::Repaired;
 pub use stores::{CreatedStore, StoreRow};
+pub use triage::{AwayPeer, HealedAll, QUESTIONS, StillMissing};
 pub use verify::Finding;
 
 /// A column that holds JSON.

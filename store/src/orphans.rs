@@ -18,7 +18,7 @@ const LOOKED_AT: Duration = Duration::from_hours(7 * 24);
 const PORTION: i64 = 50_000;
 
 /// Why an event that was projected without a complaint is not healed.
-const STILL_MISSING: &str = "it was projected, and its rows are missing all the same";
+pub(crate) const STILL_MISSING: &str = "it was projected, and its rows are missing all the same";
 
 /// An event whose rows are missing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -141,12 +141,26 @@ impl Store {
         event_id: &str,
         keep: bool,
     ) -> Result<Option<Claim>, Error> {
+        self.claim_events(store_id, &[event_id.to_owned()], keep).await
+    }
+
+    /// Claims the entries of these events, those that are still pending and that nobody else has.
+    ///
+    /// # Errors
+    /// The database's.
+    #[tracing::instrument(name = "db.claim_events", level = "debug", skip_all)]
+    pub async fn claim_events(
+        &self,
+        store_id: Uuid,
+        event_ids: &[String],
+        keep: bool,
+    ) -> Result<Option<Claim>, Error> {
         let mut transaction = self.projection.begin().await?;
         let entries = sqlx::query_as!(
             Entry,
             r#"WITH one AS (
                    SELECT store_id, event_id, target, peer, retry_count, trace_parent, created_at FROM outbox_entries
-                   WHERE store_id = $1 AND event_id = $2 AND target = 'projection' AND peer = ''
+                   WHERE store_id = $1 AND event_id = ANY($2) AND target = 'projection' AND peer = ''
                      AND status = 'pending' FOR UPDATE SKIP LOCKED
                ), gone AS (
                    DELETE FROM outbox_entries o USING one
@@ -164,7 +178,7 @@ impl Store {
                        WHERE v.store_id = e.store_id AND v.event_id = e.event_id) AS "has_forms!"
                FROM one JOIN events e USING (store_id, event_id)"#,
             store_id,
-            event_id,
+            event_ids,
             keep
         )
         .fetch_all(&mut *transaction)

@@ -19,6 +19,7 @@ mod write;
 use crate::outbox::{Claim, Entry};
 use crate::{Error, Store};
 use audit::Audit;
+pub(crate) use closure::load_events;
 use exceptions::Noted;
 use forms::Formed;
 use sqlx::PgConnection;
@@ -92,6 +93,13 @@ pub(crate) struct Done {
     failed: Vec<ProjectionFailure>,
     audit: Audit,
     awaits_debt: bool,
+}
+
+impl Done {
+    /// Events whose meaning is unclear, with the reason.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.failed.iter().map(|failure| (failure.event_id.as_str(), failure.reason.as_str()))
+    }
 }
 
 impl Claim {
@@ -243,7 +251,7 @@ pub(crate) async fn project_own(
     )
     .execute(&mut *connection)
     .await?;
-    let entries = closure::load_events(connection, &[(store_id, event_id.to_owned())]).await?;
+    let entries = load_events(connection, &[(store_id, event_id.to_owned())]).await?;
     project(connection, entries, Locks::None).await?;
     Ok(())
 }

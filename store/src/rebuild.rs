@@ -112,6 +112,11 @@ impl Table {
     }
 }
 
+/// Whether all rows of a table come from events, so that a rebuild makes all of them.
+pub(crate) fn is_derived(name: &str) -> bool {
+    TABLES.iter().any(|table| table.name == name && table.derived.is_empty() && table.kept.is_empty())
+}
+
 fn quoted(columns: &[&str]) -> String {
     columns.iter().map(|column| format!("'{column}'")).collect::<Vec<_>>().join(", ")
 }

@@ -22,9 +22,9 @@ use velox_protocol::v1::Kind;
 use velox_store::{Error, Fence, Held, Hop, Leases, NewEvent, NewPush, ReconcileError, Store};
 
 /// Where native nodes compare.
-const RECONCILE_PATH: &str = "/sync/federation/reconcile";
+pub(crate) const RECONCILE_PATH: &str = "/sync/federation/reconcile";
 /// Where they give each other events.
-const EVENTS_PATH: &str = "/sync/federation/events";
+pub(crate) const EVENTS_PATH: &str = "/sync/federation/events";
 /// Events that are fetched at once: their payloads may have 1 MiB each, and an answer 16 MiB at most.
 const FETCH: usize = 100;
 

@@ -3,7 +3,7 @@
 use super::{Context, Outcome, output};
 use crate::lifecycle;
 use uuid::Uuid;
-use velox_actors::orphan_healer::{self, Healing};
+use velox_actors::orphan_healer;
 
 /// Arguments of `heal`.
 #[derive(Debug, clap::Args)]
@@ -15,9 +15,7 @@ pub(crate) struct Heal {
 
 impl Heal {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Outcome> {
-        let settings = lifecycle::settings(&context.config);
-        let healing =
-            Healing { retry: settings.projection_retry, keep: !settings.outbox_retention.is_zero() };
+        let healing = lifecycle::healing(&context.config);
         let database = context.database().await?;
         let report = match database.store.store_exists(self.store).await {
             Ok(true) => orphan_healer::heal(&database.store, self.store, true, healing)

@@ -13,6 +13,7 @@ pub mod stores;
 
 use super::auth::NodeCaller;
 use super::error::allow_only;
+use super::triage;
 use crate::app::AppState;
 use actix_web::HttpRequest;
 use actix_web::web::{self, ServiceConfig};
@@ -27,6 +28,8 @@ pub fn configure(app: &mut ServiceConfig) {
         .service(post("/sync/federation/events").route(web::post().to(reconcile::events)))
         .service(post("/sync/federation/auto-reconcile").route(web::post().to(reconcile::auto_reconcile)))
         .service(get("/sync/federation/probe").route(web::get().to(status::probe)))
+        .service(get("/sync/federation/triage").route(web::get().to(triage::facts)))
+        .service(post("/sync/federation/heal").route(web::post().to(triage::heal)))
         .service(get("/sync/federation/status").route(web::get().to(status::status)))
         .service(get("/sync/federation/store-status").route(web::get().to(stores::status)))
         .service(

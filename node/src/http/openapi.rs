@@ -27,7 +27,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use super::{
     conflicts,
     error::{ProblemBody, allow_only},
-    events, notifications, outbox, reads,
+    events, notifications, outbox, reads, triage,
 };
 
 mod federation;
@@ -62,6 +62,9 @@ const PROBLEM: &str = "Problem";
         outbox::list,
         outbox::stats,
         outbox::requeue,
+        triage::triage,
+        triage::facts,
+        triage::heal,
         reads::sales::list,
         reads::sales::get,
         reads::debts::list,

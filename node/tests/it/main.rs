@@ -47,6 +47,7 @@ mod supervision;
 mod support;
 mod texts;
 mod tracing;
+mod triage;
 mod tricks;
 mod v1_caller;
 mod v1_lists;

@@ -90,12 +90,15 @@ const ROUTES: &[(&str, &str, &str, Row)] = &[
     ("POST", "/sync/federation/reconcile", "", SIGNED),
     ("POST", "/sync/federation/events", r#"{"store_id":"{store}","event_ids":[]}"#, SIGNED),
     ("GET", "/sync/federation/probe", "", SIGNED),
+    ("GET", "/sync/federation/triage?store_id={store}", "", SIGNED),
+    ("POST", "/sync/federation/heal", r#"{"store_id":"{store}","why":"x"}"#, SIGNED),
     (
         "POST",
         "/sync/federation/replay",
         r#"{"store_id":"{store}","event_ids":[],"target":"projection"}"#,
         HANDS,
     ),
+    ("GET", "/sync/triage?store_id={store}&of=it", "", HANDS),
     ("POST", "/sync/heal", r#"{"store_id":"{store}","why":"x"}"#, HANDS),
     ("POST", "/sync/heal-projections", r#"{"store_id":"{store}","why":"x"}"#, NODES),
     ("GET", "/stores/{store}/sales", "", READ),
@@ -393,8 +396,8 @@ async fn a_v1_node_may_call_what_v1_nodes_call_of_its_stores_and_nothing_else() 
     check(&status, 200, "the status by a v1 node");
     for (method, path, body, row) in ROUTES.iter().filter(|(.., row)| !others.contains(row)) {
         let base = path.split('?').next().unwrap_or_default();
-        let by_hand =
-            ["/sync/federation/replay", "/sync/heal"].contains(&base) || base.starts_with("/sync/outbox");
+        let by_hand = ["/sync/federation/replay", "/sync/heal", "/sync/triage"].contains(&base)
+            || base.starts_with("/sync/outbox");
         let of_nodes = *row == NODES && !by_hand || base == "/sync/push";
         for (secret, expected) in [(NODE, if of_nodes { 200 } else { 403 }), (FOREIGN_NODE, 403)] {
             let (path, body) = (world.fill(path), world.fill(body));

@@ -138,7 +138,8 @@ async fn linked_events(
     Ok(events)
 }
 
-pub(super) async fn load_events(
+/// The events themselves, each in the form that came first.
+pub(crate) async fn load_events(
     connection: &mut PgConnection,
     events: &[(Uuid, String)],
 ) -> Result<Vec<Entry>, Error> {

@@ -61,31 +61,8 @@ const CONTRACT: &str = "
         qty_delta numeric(18,3), event_id text, sale_id uuid, created_at timestamptz(3)
     fiscal_series: store_id uuid, series_id uuid, name text, prefix text, next_number bigint, owner_node text";
 
-/// Everything about the schema that a query could notice, a line each.
-const SCHEMA: &str = r#"
-    SELECT line FROM (
-        SELECT c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
-            || CASE WHEN co.collname IN ('C') THEN ' COLLATE C' ELSE '' END
-            || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END
-            || CASE WHEN a.attidentity <> '' THEN ' IDENTITY' ELSE '' END
-            || coalesce(' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid), '') AS line
-        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-        LEFT JOIN pg_collation co ON co.oid = a.attcollation
-        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> '_sqlx_migrations'
-        UNION ALL
-        SELECT conrelid::regclass || ' CONSTRAINT ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
-        WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
-            AND conrelid::regclass::text <> '_sqlx_migrations'
-        UNION ALL
-        SELECT regexp_replace(indexdef, ' ON public\.', ' ON ') FROM pg_indexes
-        WHERE schemaname = 'public' AND tablename <> '_sqlx_migrations'
-        UNION ALL
-        SELECT tgrelid::regclass || ' TRIGGER ' || tgname FROM pg_trigger WHERE NOT tgisinternal
-    ) lines ORDER BY line COLLATE "C""#;
-
 fn recorded_path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schema.txt")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("schema.txt")
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test has no configuration that it could come from")]
@@ -100,7 +77,10 @@ async fn empty_database() -> TestDatabase {
 }
 
 async fn schema_of(database: &TestDatabase) -> Vec<String> {
-    sqlx::query_scalar(SCHEMA).fetch_all(&database.pool().await).await.expect("the schema")
+    let store = Store::new(database.options(), CONNECTIONS);
+    let lines = store.schema_lines().await.expect("the schema");
+    store.close().await;
+    lines
 }
 
 #[tokio::test]

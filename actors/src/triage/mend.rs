@@ -1,0 +1,76 @@
+//! Mending this node's own side of a store: its tables, then every event that is not projected as it should be.
+//!
+//! Safe at once in two places, and again and again. Never here: what peers lack.
+
+use crate::orphan_healer::Healing;
+use uuid::Uuid;
+use velox_protocol::triage::{EXAMPLES, Failing, Mended};
+use velox_store::{Error, Repaired, Store};
+
+/// Statements that leave a table without what its events say, until it is rebuilt.
+const NEEDS_REBUILD: [&str; 4] = ["ADD COLUMN", "ALTER COLUMN", "CREATE TABLE", "DELETE FROM"];
+
+/// Repairs the schema where it is not as the migrations make it, fills what was lost with it by a rebuild of all stores,
+/// and projects what is stuck. `with_coming`: also what has come just now.
+///
+/// # Errors
+/// The database's, where it is away.
+pub async fn mend(
+    store: &Store,
+    store_id: Uuid,
+    with_coming: bool,
+    healing: Healing,
+) -> Result<Mended, Error> {
+    let mut mended = Mended::default();
+    if !store.schema_differences().await?.is_empty() {
+        mend_schema(store, &mut mended).await?;
+    }
+    let healed = store.heal_all(store_id, with_coming, healing.retry, healing.keep).await?;
+    mended.stuck = healed.stuck;
+    mended.healed = healed.healed;
+    mended.busy = healed.busy;
+    mended.failed_count = healed.failed.len() as u64;
+    for failed in &healed.failed {
+        let (event_id, event_type, reason) = (&failed.event_id, &failed.event_type, &failed.error);
+        tracing::error!(%store_id, event_id, event_type, reason, "an event cannot be projected");
+    }
+    mended.failed = healed
+        .failed
+        .into_iter()
+        .take(EXAMPLES)
+        .map(|failed| Failing {
+            event_id: failed.event_id,
+            event_type: failed.event_type,
+            error: failed.error,
+        })
+        .collect();
+    Ok(mended)
+}
+
+async fn mend_schema(store: &Store, mended: &mut Mended) -> Result<(), Error> {
+    let first = store.repair_schema().await?;
+    let is_to_rebuild = first.iter().any(|repaired| {
+        repaired.error.is_none() && NEEDS_REBUILD.iter().any(|part| repaired.statement.contains(part))
+    });
+    note(mended, first);
+    if !is_to_rebuild {
+        return Ok(());
+    }
+    match store.rebuild_all(None).await {
+        Ok(rebuilt) => mended.rebuilt = rebuilt.iter().map(|store| store.differences).sum(),
+        Err(error) if error.is_transient() => return Err(error),
+        Err(error) => mended.refused.push(format!("making the tables anew: {}", error.describe())),
+    }
+    // What came empty is filled now, and may not be empty any more.
+    note(mended, store.repair_schema().await?);
+    Ok(())
+}
+
+fn note(mended: &mut Mended, repaired: Vec<Repaired>) {
+    for Repaired { statement, error, .. } in repaired {
+        match error {
+            None => mended.statements.push(statement),
+            Some(error) => mended.refused.push(format!("{statement}: {error}")),
+        }
+    }
+}
