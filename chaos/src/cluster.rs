@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
+use sqlx::ConnectOptions as _;
 use tokio::time::sleep;
 
 pub use caller::{Caller, Pushed, Reply};
@@ -40,6 +41,7 @@ pub struct NodeSpec {
     database: Option<String>,
     pods: usize,
     variables: Vec<(String, String)>,
+    arguments: Vec<String>,
 }
 
 /// Nodes that run, or could again.
@@ -53,7 +55,13 @@ pub struct Cluster {
 impl NodeSpec {
     /// A node of one pod with an embedded PostgreSQL, known to its peers by this name.
     pub fn new(name: &str) -> Self {
-        NodeSpec { name: name.to_owned(), database: None, pods: 1, variables: Vec::new() }
+        NodeSpec {
+            name: name.to_owned(),
+            database: None,
+            pods: 1,
+            variables: Vec::new(),
+            arguments: Vec::new(),
+        }
     }
 
     /// Over this database, which is the caller's to remove.
@@ -63,10 +71,17 @@ impl NodeSpec {
         self
     }
 
-    /// With so many pods, over a given database.
+    /// With so many pods. Where no database is given, that of the first one is embedded, and the others use it.
     #[must_use]
     pub fn pods(mut self, pods: usize) -> Self {
         self.pods = pods;
+        self
+    }
+
+    /// With further arguments of `velox serve`.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[String]) -> Self {
+        self.arguments.extend_from_slice(arguments);
         self
     }
 
@@ -100,7 +115,6 @@ impl Cluster {
         let mut launches: BTreeMap<&str, Vec<Launch>> = BTreeMap::new();
         for spec in specs {
             ensure!(spec.pods > 0, "{} has no pods", spec.name);
-            ensure!(spec.pods == 1 || spec.database.is_some(), "several pods share a database that is given");
             let pods = (0..spec.pods).map(|_| Launch::new(velox)).collect::<Result<_>>()?;
             ensure!(launches.insert(&spec.name, pods).is_none(), "two nodes are called {}", spec.name);
         }
@@ -122,15 +136,19 @@ impl Cluster {
         }
         let mut nodes: BTreeMap<String, Vec<Pod>> = BTreeMap::new();
         for spec in specs {
+            let pods = nodes.entry(spec.name.clone()).or_default();
             for mut launch in launches.remove(spec.name.as_str()).unwrap_or_default() {
                 if let Some(peers) = peers.get(spec.name.as_str()) {
                     launch = launch.set("VELOX_PEERS", &json!(peers).to_string());
                 }
                 if let Some(url) = &spec.database {
                     launch = launch.database(url);
+                } else if let Some(first) = pods.first_mut() {
+                    first.ready().await?;
+                    launch = launch.database(first.database()?.to_url_lossy().as_str());
                 }
                 launch = spec.variables.iter().fold(launch, |launch, (key, value)| launch.set(key, value));
-                nodes.entry(spec.name.clone()).or_default().push(Pod::begin(launch)?);
+                pods.push(Pod::begin(launch.arguments(&spec.arguments))?);
             }
         }
         let mut cluster = Cluster { nodes, links };
@@ -138,6 +156,11 @@ impl Cluster {
             pod.ready().await?;
         }
         Ok(cluster)
+    }
+
+    /// The names of all nodes.
+    pub fn names(&self) -> Vec<String> {
+        self.nodes.keys().cloned().collect()
     }
 
     /// The first pod of a node.
@@ -191,7 +214,9 @@ impl Cluster {
     pub async fn stop(mut self) -> Result<()> {
         // A stalled link would hold a pod's last requests.
         self.links.values().for_each(Link::heal);
-        for pod in self.nodes.values_mut().flatten().filter(|pod| pod.pid().is_some()) {
+        // The first one last: its PostgreSQL may be that of the others.
+        let pods = self.nodes.values_mut().flat_map(|pods| pods.iter_mut().rev());
+        for pod in pods.filter(|pod| pod.pid().is_some()) {
             pod.stop().await?;
         }
         Ok(())
