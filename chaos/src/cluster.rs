@@ -31,6 +31,9 @@ use crate::measure;
 
 /// How long is waited for a condition: on a busy machine everything is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a cluster draws ports before it gives up, and what a node says whose port is taken.
+const PORT_TRIES: usize = 4;
+const PORT_TAKEN: &str = "Address already in use";
 /// Pause between two looks.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -112,6 +115,17 @@ impl Cluster {
     /// # Errors
     /// What keeps a node from getting ready, with the end of its log.
     pub async fn wired(velox: &Path, specs: &[NodeSpec], pairs: &[(&str, &str)]) -> Result<Self> {
+        for _ in 1..PORT_TRIES {
+            match Cluster::wire(velox, specs, pairs).await {
+                // A port was free when it was drawn, and somebody else's when the pod came to it.
+                Err(error) if error.to_string().contains(PORT_TAKEN) => {}
+                begun => return begun,
+            }
+        }
+        Cluster::wire(velox, specs, pairs).await
+    }
+
+    async fn wire(velox: &Path, specs: &[NodeSpec], pairs: &[(&str, &str)]) -> Result<Self> {
         let mut launches: BTreeMap<&str, Vec<Launch>> = BTreeMap::new();
         for spec in specs {
             ensure!(spec.pods > 0, "{} has no pods", spec.name);
