@@ -18,6 +18,8 @@ pub mod peer;
 pub mod projector;
 pub mod reconciler;
 pub mod relay;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 pub mod supervisor;
 pub mod sync_ingest;
 pub mod trace;
@@ -70,4 +72,7 @@ pub struct Settings {
     pub outbox_retention: Duration,
     /// After so long without a sign of life an actor hangs.
     pub hang_limit: Duration,
+    /// The promise that is broken on purpose.
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<sabotage::Sabotage>,
 }

@@ -89,6 +89,9 @@ pub struct SyncIngest {
     untold: Vec<Notice>,
 }
 
+/// Who waits for an outcome, and what is given back with it.
+type Asker = (oneshot::Sender<Result<PushOutcome, IngestError>>, Box<dyn Any + Send>);
+
 struct Waiting {
     push: NewPush,
     answer: oneshot::Sender<Result<PushOutcome, IngestError>>,
@@ -134,8 +137,10 @@ impl SyncIngest {
         }
         self.writing = true;
         let span = self.writing_span(&group);
-        let (pushes, askers): (Vec<NewPush>, Vec<_>) =
+        let (pushes, askers): (Vec<NewPush>, Vec<Asker>) =
             group.into_iter().map(|w| (w.push, (w.answer, w._permit))).unzip();
+        #[cfg(feature = "sabotage")]
+        let askers = answered_too_early(&self.deps, &pushes, askers);
         let deps = self.deps.clone();
         let write = async move {
             let Written { outcomes, requeued } = write_group(&deps, &pushes).await;
@@ -286,6 +291,18 @@ impl TracedHandler<Push> for SyncIngest {
     fn injected(_: crate::fault::InjectedFault) -> Option<<Push as Message>::Result> {
         Some(Err(IngestError::Unavailable))
     }
+}
+
+/// Answers pushes that are not stored yet, where the node is broken on purpose.
+#[cfg(feature = "sabotage")]
+fn answered_too_early(deps: &Deps, pushes: &[NewPush], askers: Vec<Asker>) -> Vec<Asker> {
+    let answered = pushes.iter().zip(askers).map(|(push, (asker, permit))| {
+        let Some(outcome) = deps.settings.told_too_early(push) else { return (asker, permit) };
+        let _ = asker.send(Ok(outcome));
+        // Whom the true outcome is told to: nobody.
+        (oneshot::channel().0, permit)
+    });
+    answered.collect()
 }
 
 /// What became of a group's pushes, each by itself.

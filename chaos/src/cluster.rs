@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
+use sqlx::ConnectOptions as _;
 use tokio::time::sleep;
 
 pub use caller::{Caller, Pushed, Reply};
@@ -30,6 +31,9 @@ use crate::measure;
 
 /// How long is waited for a condition: on a busy machine everything is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a cluster draws ports before it gives up, and what a node says whose port is taken.
+const PORT_TRIES: usize = 4;
+const PORT_TAKEN: &str = "Address already in use";
 /// Pause between two looks.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -40,6 +44,7 @@ pub struct NodeSpec {
     database: Option<String>,
     pods: usize,
     variables: Vec<(String, String)>,
+    arguments: Vec<String>,
 }
 
 /// Nodes that run, or could again.
@@ -53,7 +58,13 @@ pub struct Cluster {
 impl NodeSpec {
     /// A node of one pod with an embedded PostgreSQL, known to its peers by this name.
     pub fn new(name: &str) -> Self {
-        NodeSpec { name: name.to_owned(), database: None, pods: 1, variables: Vec::new() }
+        NodeSpec {
+            name: name.to_owned(),
+            database: None,
+            pods: 1,
+            variables: Vec::new(),
+            arguments: Vec::new(),
+        }
     }
 
     /// Over this database, which is the caller's to remove.
@@ -63,10 +74,17 @@ impl NodeSpec {
         self
     }
 
-    /// With so many pods, over a given database.
+    /// With so many pods. Where no database is given, that of the first one is embedded, and the others use it.
     #[must_use]
     pub fn pods(mut self, pods: usize) -> Self {
         self.pods = pods;
+        self
+    }
+
+    /// With further arguments of `velox serve`.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[String]) -> Self {
+        self.arguments.extend_from_slice(arguments);
         self
     }
 
@@ -97,10 +115,20 @@ impl Cluster {
     /// # Errors
     /// What keeps a node from getting ready, with the end of its log.
     pub async fn wired(velox: &Path, specs: &[NodeSpec], pairs: &[(&str, &str)]) -> Result<Self> {
+        for _ in 1..PORT_TRIES {
+            match Cluster::wire(velox, specs, pairs).await {
+                // A port was free when it was drawn, and somebody else's when the pod came to it.
+                Err(error) if error.to_string().contains(PORT_TAKEN) => {}
+                begun => return begun,
+            }
+        }
+        Cluster::wire(velox, specs, pairs).await
+    }
+
+    async fn wire(velox: &Path, specs: &[NodeSpec], pairs: &[(&str, &str)]) -> Result<Self> {
         let mut launches: BTreeMap<&str, Vec<Launch>> = BTreeMap::new();
         for spec in specs {
             ensure!(spec.pods > 0, "{} has no pods", spec.name);
-            ensure!(spec.pods == 1 || spec.database.is_some(), "several pods share a database that is given");
             let pods = (0..spec.pods).map(|_| Launch::new(velox)).collect::<Result<_>>()?;
             ensure!(launches.insert(&spec.name, pods).is_none(), "two nodes are called {}", spec.name);
         }
@@ -122,15 +150,19 @@ impl Cluster {
         }
         let mut nodes: BTreeMap<String, Vec<Pod>> = BTreeMap::new();
         for spec in specs {
+            let pods = nodes.entry(spec.name.clone()).or_default();
             for mut launch in launches.remove(spec.name.as_str()).unwrap_or_default() {
                 if let Some(peers) = peers.get(spec.name.as_str()) {
                     launch = launch.set("VELOX_PEERS", &json!(peers).to_string());
                 }
                 if let Some(url) = &spec.database {
                     launch = launch.database(url);
+                } else if let Some(first) = pods.first_mut() {
+                    first.ready().await?;
+                    launch = launch.database(first.database()?.to_url_lossy().as_str());
                 }
                 launch = spec.variables.iter().fold(launch, |launch, (key, value)| launch.set(key, value));
-                nodes.entry(spec.name.clone()).or_default().push(Pod::begin(launch)?);
+                pods.push(Pod::begin(launch.arguments(&spec.arguments))?);
             }
         }
         let mut cluster = Cluster { nodes, links };
@@ -138,6 +170,11 @@ impl Cluster {
             pod.ready().await?;
         }
         Ok(cluster)
+    }
+
+    /// The names of all nodes.
+    pub fn names(&self) -> Vec<String> {
+        self.nodes.keys().cloned().collect()
     }
 
     /// The first pod of a node.
@@ -191,7 +228,9 @@ impl Cluster {
     pub async fn stop(mut self) -> Result<()> {
         // A stalled link would hold a pod's last requests.
         self.links.values().for_each(Link::heal);
-        for pod in self.nodes.values_mut().flatten().filter(|pod| pod.pid().is_some()) {
+        // The first one last: its PostgreSQL may be that of the others.
+        let pods = self.nodes.values_mut().flat_map(|pods| pods.iter_mut().rev());
+        for pod in pods.filter(|pod| pod.pid().is_some()) {
             pod.stop().await?;
         }
         Ok(())

@@ -156,6 +156,12 @@ impl Till {
         self.wrap(events)
     }
 
+    /// A push of events of these kinds.
+    pub(crate) fn push_of(&mut self, kinds: &[Kind]) -> Push {
+        let events = kinds.iter().map(|kind| self.of_kind(*kind)).collect();
+        self.wrap(events)
+    }
+
     fn wrap(&self, events: Vec<(String, String)>) -> Push {
         let (event_ids, events): (Vec<_>, Vec<_>) = events.into_iter().unzip();
         let body = format!(
@@ -176,7 +182,11 @@ impl Till {
             }
             None => true,
         });
-        match chosen.map_or(Kind::Sale, |(kind, _)| *kind) {
+        self.of_kind(chosen.map_or(Kind::Sale, |(kind, _)| *kind))
+    }
+
+    fn of_kind(&mut self, kind: Kind) -> (String, String) {
+        match kind {
             Kind::Sale => self.sale(),
             Kind::LedgerEntry => self.ledger_entry(),
             Kind::StockReceived => self.stock_received(),

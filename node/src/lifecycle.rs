@@ -58,6 +58,21 @@ pub struct StartOptions {
     pub chaos: bool,
     /// The present time.
     pub clock: Arc<dyn Clock>,
+    /// The promise that it breaks on purpose.
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<velox_actors::sabotage::Sabotage>,
+}
+
+impl StartOptions {
+    /// Of a node that keeps its promises.
+    pub fn new(chaos: bool, clock: Arc<dyn Clock>) -> Self {
+        StartOptions {
+            chaos,
+            clock,
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
+        }
+    }
 }
 
 /// A node that serves.
@@ -200,6 +215,8 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
         pod: rand::random(),
         settings: settings(config),
     };
+    #[cfg(feature = "sabotage")]
+    let deps = Deps { settings: Settings { sabotage: options.sabotage, ..deps.settings }, ..deps };
     let own = OwnIdentity::read(&database.store).await?;
     let wires = federation::wires(&federation::peers(&config.peers), &own, &options.clock)?;
     let leases = Leases::new(database.store.clone(), config.redis_url.as_ref().map(Secret::expose))?;
@@ -268,6 +285,8 @@ pub(crate) fn settings(config: &Config) -> Settings {
         lease_ttl: config.lease_ttl,
         outbox_retention: config.outbox_retention,
         hang_limit: config.hang_limit,
+        #[cfg(feature = "sabotage")]
+        sabotage: None,
     }
 }
 

@@ -233,6 +233,10 @@ impl Run<'_> {
 
     /// Renews the lease until it is another's.
     async fn keep_up(&self, held: &Held, ttl: Duration) {
+        #[cfg(feature = "sabotage")]
+        if self.deps.settings.ignores_a_lost_lease() {
+            return std::future::pending().await;
+        }
         loop {
             tokio::time::sleep(ttl / 3).await;
             match self.leases.renew(held, ttl).await {
@@ -242,6 +246,13 @@ impl Run<'_> {
                 Err(error) => tracing::warn!(%error, "a lease was not renewed"),
             }
         }
+    }
+
+    /// The fence that is compared in the transaction of a write.
+    fn compared<'a>(&self, fence: &'a Fence) -> Option<&'a Fence> {
+        #[cfg(feature = "sabotage")]
+        let fence = self.deps.settings.fence(fence)?;
+        Some(fence)
     }
 
     async fn compare(&self, fence: Option<&Fence>, report: &mut Reconciled) -> Result<(), Stop> {
@@ -314,7 +325,7 @@ impl Run<'_> {
         let Some(fence) = fence.filter(|_| !names.is_empty()) else { return Ok(()) };
         let ids: Vec<String> = names.iter().map(|name| name.event_id.clone()).collect();
         let peer = &self.partner.wire.peer().name;
-        self.deps.store.queue_relay(Some(fence), self.store_id, peer, &ids).await?;
+        self.deps.store.queue_relay(self.compared(fence), self.store_id, peer, &ids).await?;
         for name in names {
             report.kind(&name.event_type).replayed_to_remote += 1;
         }
@@ -357,7 +368,7 @@ impl Run<'_> {
         let only_this = |store_id: Uuid| store_id == self.store_id;
         let mut push = NewPush {
             from_peer: Some(self.partner.wire.peer().name.clone()),
-            fence: Some(fence.clone()),
+            fence: self.compared(fence).cloned(),
             trace_parent: crate::trace::current(),
             ..NewPush::default()
         };

@@ -274,7 +274,10 @@ impl Exchange {
         }
         let sent_at = self.deps.clock.now();
         let spans = self.spans(&mut claim);
-        match spans.within(self.wire.relay(&claim.entries)).await {
+        let answer = spans.within(self.wire.relay(&claim.entries)).await;
+        #[cfg(feature = "sabotage")]
+        let answer = self.deps.settings.heard(answer, &claim);
+        match answer {
             Ok(relayed) => {
                 hear(&self.view, &relayed);
                 self.mark(&claim, relayed, sent_at, more).await

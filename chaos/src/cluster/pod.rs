@@ -6,7 +6,7 @@ use std::fs::{File, Permissions};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -23,6 +23,8 @@ use crate::measure;
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// A node drains for 20 s at most; its PostgreSQL gets the rest.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
+/// Longest run of a command.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 /// Lines of the node's log that an error shows.
 const LOG_TAIL: usize = 20;
@@ -37,6 +39,7 @@ pub struct Launch {
     admin_key: String,
     variables: Vec<(String, String)>,
     faults: bool,
+    arguments: Vec<String>,
     dir: TempDir,
 }
 
@@ -74,6 +77,7 @@ impl Launch {
             admin_key,
             variables: Vec::new(),
             faults: true,
+            arguments: Vec::new(),
             dir,
         };
         Ok(launch
@@ -109,6 +113,13 @@ impl Launch {
         self
     }
 
+    /// With further arguments of `velox serve`.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[String]) -> Self {
+        self.arguments.extend_from_slice(arguments);
+        self
+    }
+
     /// Where the pod will listen.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -124,12 +135,20 @@ impl Launch {
 
     fn spawn(&self) -> Result<Child> {
         let log = File::options().create(true).append(true).open(self.log())?;
-        let mut command = Command::new(&self.velox);
-        command.arg("serve").current_dir(self.dir.path()).kill_on_drop(true);
+        let mut command = self.command();
+        command.arg("serve").kill_on_drop(true);
         if self.faults {
             command.arg("--chaos");
         }
+        command.args(&self.arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.spawn().with_context(|| self.velox.display().to_string())
+    }
+
+    /// The program, with the pod's configuration.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.velox);
+        command.current_dir(self.dir.path());
         // What the caller's shell configures is another node's: its database, its peers. Not so where PostgreSQL is.
         let foreign = |key: &str| {
             key != "VELOX_PG_BIN" && ["VELOX_", "OTEL_"].iter().any(|prefix| key.starts_with(prefix))
@@ -141,7 +160,7 @@ impl Launch {
         command.env("VELOX_DATA_DIR", self.data_dir());
         command.env("VELOX_ADMIN_KEY", &self.admin_key);
         command.envs(self.variables.iter().map(|(key, value)| (key, value)));
-        command.spawn().with_context(|| self.velox.display().to_string())
+        command
     }
 }
 
@@ -204,6 +223,35 @@ impl Pod {
     /// The process id of its embedded PostgreSQL, where that runs.
     pub fn postmaster(&self) -> Option<u32> {
         process::postmaster(&self.data_dir())
+    }
+
+    /// SIGKILL to its embedded PostgreSQL, and the end of that. A pod that runs starts it again.
+    ///
+    /// # Errors
+    /// Where none runs, or it does not end.
+    pub fn kill_postgres(&self) -> Result<()> {
+        let pid = self.postmaster().context("no embedded PostgreSQL runs")?;
+        process::signal(pid, Signal::KILL)?;
+        process::gone(pid)
+    }
+
+    /// How to reach the database of its embedded PostgreSQL.
+    ///
+    /// # Errors
+    /// Where none runs.
+    pub(crate) fn database(&self) -> Result<sqlx::postgres::PgConnectOptions> {
+        crate::database::embedded(&self.data_dir())
+    }
+
+    /// Runs a command of the node's program beside it, such as `verify --json`.
+    ///
+    /// # Errors
+    /// Where it cannot be started or takes more than a minute.
+    pub async fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = self.launch.command();
+        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        let ran = timeout(COMMAND_LIMIT, command.output()).await;
+        Ok(ran.with_context(|| arguments.join(" "))??)
     }
 
     /// Its process id; none: it does not run.

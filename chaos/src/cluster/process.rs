@@ -37,6 +37,17 @@ pub(super) fn pause(pid: u32) -> Result<()> {
     Ok(())
 }
 
+/// Waits for the end of a killed process.
+pub(super) fn gone(pid: u32) -> Result<()> {
+    let mut waited = Duration::ZERO;
+    while is_alive(pid) {
+        ensure!(waited < LIMIT, "process {pid} does not end");
+        std::thread::sleep(POLL);
+        waited += POLL;
+    }
+    Ok(())
+}
+
 /// Whether a process lives and is no zombie.
 pub(super) fn is_alive(pid: u32) -> bool {
     state(Path::new(&format!("/proc/{pid}"))).is_some_and(|state| !matches!(state, 'Z' | 'X'))
@@ -62,9 +73,5 @@ pub(super) fn end_postmaster(data_dir: &Path) {
     let Some(pid) = postmaster(data_dir) else { return };
     // It has gone by itself where this fails.
     let _ = signal(pid, Signal::QUIT);
-    let mut waited = Duration::ZERO;
-    while is_alive(pid) && waited < LIMIT {
-        std::thread::sleep(POLL);
-        waited += POLL;
-    }
+    let _ = gone(pid);
 }

@@ -2,6 +2,7 @@
 //!
 //! Never here: what a node keeps in it.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use super::{process, wait_until};
 
 /// Longest time for one command.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+/// Ports that are tried at the start.
+const PORT_TRIES: usize = 5;
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -37,6 +40,13 @@ impl Redis {
     /// Where it is not installed or does not answer.
     pub async fn start() -> Result<Self> {
         let mut redis = Redis { child: None, address: free_address()?, dir: tempfile::tempdir()? };
+        for _ in 1..PORT_TRIES {
+            if redis.restart().await.is_ok() {
+                return Ok(redis);
+            }
+            // Somebody else may have drawn the same port at the same moment.
+            redis.address = free_address()?;
+        }
         redis.restart().await?;
         Ok(redis)
     }
@@ -112,7 +122,8 @@ impl Redis {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"]);
         command.current_dir(self.dir.path()).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let log = self.dir.path().join("redis.log");
+        command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(Stdio::null());
         let mut child = command.spawn().context("redis-server (apt-get install redis-server)")?;
         let answering = wait_until("redis", async || {
             if let Ok(Some(status)) = child.try_wait() {
@@ -122,7 +133,10 @@ impl Redis {
         });
         match answering.await? {
             Ok(_) => self.child = Some(child),
-            Err(status) => bail!("redis-server ended with {status}"),
+            Err(status) => {
+                let log = std::fs::read_to_string(log).unwrap_or_default();
+                bail!("redis-server ended with {status}: {}", log.lines().last().unwrap_or_default())
+            }
         }
         Ok(())
     }

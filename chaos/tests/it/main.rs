@@ -1,6 +1,8 @@
-//! The faulty network before a real HTTP server, and servers of others; one topic a module.
+//! The faulty network before a real HTTP server, servers of others, and the chaos suites as an operator runs them; one
+//! topic a module.
 
 mod faulty_network;
 mod lossy;
 mod redis;
+mod suites;
 mod upstream;

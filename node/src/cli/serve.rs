@@ -23,6 +23,10 @@ pub(crate) struct Serve {
     /// Let testers inject faults by POST /chaos/faults
     #[arg(long)]
     chaos: bool,
+    /// Break a promise on purpose: ack-before-commit, delivered-on-any-200 or no-fencing
+    #[cfg(feature = "sabotage")]
+    #[arg(long, value_name = "PROMISE")]
+    sabotage: Option<velox_actors::sabotage::Sabotage>,
 }
 
 impl Serve {
@@ -42,7 +46,13 @@ impl Serve {
         }
         // Before anything is started, so that an early signal ends the node in order too.
         let mut signals = Signals::new()?;
-        let options = StartOptions { chaos: self.chaos, clock: Arc::new(SystemClock) };
+        #[cfg(feature = "sabotage")]
+        if let Some(promise) = self.sabotage {
+            tracing::error!(?promise, "THIS NODE BREAKS A PROMISE ON PURPOSE AND LOSES DATA");
+        }
+        let options = StartOptions::new(self.chaos, Arc::new(SystemClock));
+        #[cfg(feature = "sabotage")]
+        let options = StartOptions { sabotage: self.sabotage, ..options };
         let node = lifecycle::start(&context.config, options).await?;
         println!("velox: serving http://{} (API description at /docs)", node.address);
         if context.config.admin_key.is_none() {

@@ -235,7 +235,7 @@ impl TestNode {
         variables.extend_from_slice(more);
         let variables = variables.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned()));
         let config = Config::from_sources(None, variables, &Default::default()).expect("a configuration");
-        let options = StartOptions { chaos, clock: Arc::new(SystemClock) };
+        let options = StartOptions::new(chaos, Arc::new(SystemClock));
         let node = lifecycle::start(&config, options).await.expect("a node");
         let client = Client::new(format!("http://{}", node.address));
         let ready = async || client.send(client.request("GET", "/readyz")).await.status == 200;

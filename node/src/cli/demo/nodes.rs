@@ -101,9 +101,8 @@ pub(super) fn configs(context: &Context, home: &Home, links: &Links) -> anyhow::
 impl Nodes {
     /// Starts both at once and leads the links to them. Where one does not start, the other one is ended.
     pub(super) async fn start(configs: &[Config; 2], links: &Links) -> anyhow::Result<Self> {
-        let start = |node: usize| {
-            lifecycle::start(&configs[node], StartOptions { chaos: false, clock: Arc::new(SystemClock) })
-        };
+        let start =
+            |node: usize| lifecycle::start(&configs[node], StartOptions::new(false, Arc::new(SystemClock)));
         match join(start(SHOP), start(CLOUD)).await {
             (Ok(shop), Ok(cloud)) => {
                 links.0[SHOP].lead_to(cloud.address);
