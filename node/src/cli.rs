@@ -4,6 +4,12 @@
 //! Commands take the same configuration as `serve` and work beside a running node. To add one: 1. a module with
 //! its arguments and `run`, 2. a variant of [`Command`].
 
+/// `println!` for commands: whoever reads no further (`velox outbox list | head`) ends nothing, least of all a database
+/// that is open.
+macro_rules! println {
+    ($($text:tt)*) => { $crate::cli::output::line(format_args!($($text)*)) };
+}
+
 mod backup;
 mod config;
 mod demo;

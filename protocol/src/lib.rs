@@ -26,6 +26,7 @@ pub mod relayed;
 pub mod resolution;
 pub mod signature;
 pub mod standing;
+pub mod stock_policy;
 #[cfg(feature = "testing")]
 pub mod story;
 pub mod time;

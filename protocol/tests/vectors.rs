@@ -10,6 +10,7 @@ use velox_protocol::event::{self, Received, Rejection, RejectionCode, Sender, Wa
 use velox_protocol::json::Json;
 use velox_protocol::payload::{Payload, derived_debt_id};
 use velox_protocol::standing::{DebtStatus, Linked, Rows, resolve};
+use velox_protocol::stock_policy::{self, Asked, Connection, EscrowWish, Seller, Verdict};
 use velox_protocol::time;
 
 #[derive(Deserialize)]
@@ -203,4 +204,47 @@ fn a_v1_nodes_pushes_are_received_and_its_synthetic_sale_is_refused() {
     let refused = only(read_all(synthetic).into_iter()).expect_err("made up");
     assert_eq!(refused.code, RejectionCode::IntegrityError);
     assert_eq!(refused.event_id, "00000000-0000-0000-0000-000000000002");
+}
+
+#[derive(Deserialize)]
+struct Policies {
+    sales: Vec<SaleCase>,
+    escrow_wishes: Vec<WishCase>,
+}
+
+#[derive(Deserialize)]
+struct SaleCase {
+    case: String,
+    connection: Connection,
+    sale: Vec<Asked>,
+    expected: Verdict,
+}
+
+#[derive(Deserialize)]
+struct WishCase {
+    case: String,
+    sellers: Vec<Seller>,
+    expected: Vec<EscrowWish>,
+}
+
+fn policies() -> Policies {
+    serde_json::from_str(&file("stock_policy.json")).expect("policies")
+}
+
+#[test]
+fn a_sale_is_judged_by_the_stock_policy() {
+    let cases = policies().sales;
+    assert!(cases.len() > 15);
+    for SaleCase { case, connection, sale, expected } in cases {
+        assert_eq!(stock_policy::judge(connection, &sale), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_till_asks_for_escrow_by_what_sells() {
+    let cases = policies().escrow_wishes;
+    assert!(!cases.is_empty());
+    for WishCase { case, sellers, expected } in cases {
+        assert_eq!(stock_policy::escrow_wishes(&sellers), expected, "{case}");
+    }
 }

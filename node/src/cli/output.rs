@@ -14,6 +14,17 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     }
 }
 
+/// Prints a line, unless nobody reads any more.
+///
+/// # Panics
+/// Where it cannot be written for another reason, as `println!`.
+pub(super) fn line(text: std::fmt::Arguments<'_>) {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("nothing can be printed: {error}"),
+        _ => {}
+    }
+}
+
 /// A table with these headings.
 pub(super) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
