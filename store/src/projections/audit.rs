@@ -2,7 +2,7 @@
 //! a failure here never fails a sync; a crash in between loses the log's row and nothing else.
 
 use crate::Error;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use std::time::Duration;
 use uuid::Uuid;
 use velox_protocol::conflict::{Conflict, Version, conflict_id};
@@ -14,6 +14,9 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 /// The server gives up before we do: a session that we gave up would be waiting on, and be missing to projectors.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '1500ms'";
+
+/// Key of the advisory lock under which the log is written.
+const AUDIT_LOCK: i64 = 0x7665_6c6f_785f_6175;
 
 /// Most losers that a row of the log names, the latest ones: who all takes part in an open conflict stands there.
 const LOSERS: usize = 16;
@@ -123,6 +126,8 @@ impl Audit {
 
     async fn write(&self, pool: &PgPool) -> Result<(), Error> {
         let mut transaction = pool.begin_with(BEGIN).await?;
+        // Who writes second sees what the first has written: a conflict may be decided before it was written down.
+        sqlx::query!("SELECT pg_advisory_xact_lock($1)", AUDIT_LOCK).execute(&mut *transaction).await?;
         if !self.closed.is_empty() {
             sqlx::query!(
                 "UPDATE conflict_audit_log a
@@ -183,7 +188,36 @@ impl Audit {
         )
         .execute(&mut *transaction)
         .await?;
+        self.close_decided(&mut transaction).await?;
         transaction.commit().await?;
+        Ok(())
+    }
+
+    /// What was met as open and was decided before it came into the log: by the event that names it, else by the latest
+    /// one of its entity.
+    async fn close_decided(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        let open: Vec<&Met> = self.met.iter().filter(|met| met.strategy == "mvr").collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            "UPDATE conflict_audit_log a
+             SET resolved_at = coalesce(d.created_at, now()), resolved_by = coalesce(d.actor_user_id, d.device_id)
+             FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS m(store_id, id, entity_id)
+             LEFT JOIN LATERAL (
+                 SELECT e.created_at, e.actor_user_id, e.device_id FROM links l
+                 JOIN effective_events e ON e.store_id = l.store_id AND e.event_id = l.event_id
+                 WHERE l.store_id = m.store_id AND l.id = m.entity_id
+                 ORDER BY e.payload->'metadata'->>'conflict_id' = m.id::text DESC NULLS LAST, e.created_at DESC,
+                     e.device_id DESC, e.event_id DESC LIMIT 1) AS d ON true
+             WHERE a.store_id = m.store_id AND a.id = m.id AND a.resolved_at IS NULL
+               AND NOT EXISTS (SELECT 1 FROM open_conflicts o WHERE o.store_id = m.store_id AND o.id = m.id)",
+            &open.iter().map(|met| met.store_id).collect::<Vec<_>>(),
+            &open.iter().map(|met| met.id).collect::<Vec<_>>(),
+            &open.iter().map(|met| met.entity_id).collect::<Vec<_>>()
+        )
+        .execute(connection)
+        .await?;
         Ok(())
     }
 }

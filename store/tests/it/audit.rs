@@ -1,7 +1,7 @@
 //! Concurrent edits: what waits for a person, and what the log says of it. A log that is broken holds up nobody for
 //! long.
 
-use crate::shop::Shop;
+use crate::shop::{Shop, until};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use std::time::Duration;
@@ -27,6 +27,28 @@ fn row(
 ) -> Value {
     json!({"entity_type": entity.0, "entity_id": shop.named(entity.1), "field": field, "winner_event_id": versions.0,
         "loser_event_ids": versions.1, "strategy": decided.0, "resolved_at": decided.1, "resolved_by": decided.2})
+}
+
+#[tokio::test]
+async fn a_conflict_that_is_decided_before_it_is_written_down_is_written_as_decided() {
+    let shop = Shop::open().await;
+    // The first row of the log takes its time.
+    shop.run(
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;
+         CREATE TRIGGER dawdle BEFORE INSERT ON conflict_audit_log FOR EACH ROW EXECUTE FUNCTION dawdle();",
+    )
+    .await;
+    shop.tell("a@1/x PriceChanged P1 price_usd=1 seq=1\nb@2/y PriceChanged P1 price_usd=2 seq=1").await;
+    let decide = async {
+        until("an open conflict", async || open(&shop).await == 1).await;
+        shop.tell("r@9/n PriceChanged P1 price_usd=1 seq=1 clock=x:1,y:1 by=u1").await;
+        shop.project().await;
+    };
+    tokio::join!(shop.project(), decide);
+    assert_eq!(open(&shop).await, 0);
+    let at = "1970-01-01T00:00:00.009+00:00";
+    let decided = row(&shop, ("product", "P1"), "price", ("b", &["a"]), ("mvr", json!(at), json!("u1")));
+    assert_eq!(log(&shop).await, json!([decided]));
 }
 
 #[tokio::test]
