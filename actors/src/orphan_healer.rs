@@ -153,24 +153,39 @@ async fn mend(
     Ok(())
 }
 
+/// A way through a long week, portion by portion.
+#[derive(Debug, Clone, Copy)]
+struct Sweep {
+    /// How far it has come; `None`: not at all.
+    after: Option<DateTime<Utc>>,
+    /// Also those that are known to fail.
+    with_failed: bool,
+}
+
 /// Looks at a shop on the period: all of a short week; of a long one what has come lately, and the next portion of the
-/// rest. Answers where that ends.
+/// rest. Answers how the sweep goes on; `None`: its end was reached.
 async fn look(
     store: &Store,
     store_id: Uuid,
-    with_failed: bool,
     healing: Healing,
-    (sweep, lately): (Option<DateTime<Utc>>, DateTime<Utc>),
-) -> Result<Option<DateTime<Utc>>, Error> {
+    sweep: Sweep,
+    lately: DateTime<Utc>,
+) -> Result<Option<Sweep>, Error> {
     let mut report = HealReport::default();
-    if sweep.is_some() {
-        let found = store.orphans(store_id, with_failed, MOST, Some(lately)).await?;
+    if sweep.after.is_some() {
+        let found = store.orphans(store_id, false, MOST, Some(lately)).await?;
         mend(store, store_id, found, healing, &mut report).await?;
     }
-    let found = store.orphans(store_id, with_failed, MOST, sweep).await?;
-    let next = found.next;
+    let (left, before) = (report.left(), report.healed);
+    if left == 0 {
+        return Ok(Some(sweep));
+    }
+    let found = store.orphans(store_id, sweep.with_failed, left, sweep.after).await?;
+    let (next, is_full) = (found.next, found.orphans.len() >= left as usize);
     mend(store, store_id, found, healing, &mut report).await?;
-    Ok(next)
+    // There are more where these were; but not for ever where none of them can be healed.
+    let stays = is_full && report.healed > before;
+    Ok(next.map(|next| Sweep { after: if stays { sweep.after } else { Some(next) }, ..sweep }))
 }
 
 /// Finds what slipped through.
@@ -181,7 +196,7 @@ pub struct OrphanHealer {
     /// When those were last tried that are known to fail.
     failed_tried: Option<Instant>,
     /// Of shops with a long week: how far the present sweep has come.
-    sweeps: BTreeMap<Uuid, DateTime<Utc>>,
+    sweeps: BTreeMap<Uuid, Sweep>,
 }
 
 impl OrphanHealer {
@@ -232,8 +247,8 @@ impl TracedHandler<Tick> for OrphanHealer {
             let mut ends = BTreeMap::new();
             for store_id in store.active_stores().await? {
                 alive();
-                let from = (sweeps.get(&store_id).copied(), lately);
-                let end = look(&store, store_id, with_failed, healing, from).await?;
+                let sweep = sweeps.get(&store_id).copied().unwrap_or(Sweep { after: None, with_failed });
+                let end = look(&store, store_id, healing, sweep, lately).await?;
                 ends.extend(end.map(|end| (store_id, end)));
             }
             Ok::<_, Error>(ends)

@@ -163,10 +163,12 @@ impl TracedHandler<Tick> for Reconciler {
     const SPAN: &'static str = "reconciler.tick";
 
     fn receive(&mut self, _: Tick, ctx: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
+        // Before the round, which is a piece of work of its own.
+        let alive = self.me.stats().signs_of_life();
         self.due.insert(None);
         self.next_round(ctx);
         let store = self.deps.store.clone();
-        Box::pin(async move { tend(&store).await }.into_actor(self))
+        Box::pin(async move { tend(&store, &alive).await }.into_actor(self))
     }
 }
 
@@ -197,10 +199,11 @@ impl TracedHandler<Reconcile> for Reconciler {
 }
 
 /// Folds what writers have noted into digests, also where there is no peer, and recounts some of them in their turn.
-async fn tend(store: &Store) {
+async fn tend(store: &Store, alive: Alive<'_>) {
     let tended = async {
         store.fold_all_digests().await?;
         for shop in store.stores().await? {
+            alive();
             let recounted = store.recount_oldest(shop.store_id, RECOUNTED_ROWS).await?;
             if !recounted.mended.is_empty() {
                 let (store_id, days) = (shop.store_id, recounted.mended.len());

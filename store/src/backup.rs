@@ -172,6 +172,8 @@ pub async fn restore(
     let mut connection = PgConnection::connect_with(options).await?;
     is_empty(&mut connection).await?;
     tools.restore(from).await?;
+    // First of all: whatever happens from here on, nobody takes this for the database that was backed up.
+    sqlx::query!("UPDATE node_identity SET incarnation = gen_random_uuid()").execute(&mut connection).await?;
     sqlx::raw_sql(GRANTS).execute(&mut connection).await?;
     store.migrate().await?;
     let mut transaction = connection.begin().await?;

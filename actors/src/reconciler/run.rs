@@ -297,6 +297,7 @@ impl Run<'_> {
         report: &mut Reconciled,
     ) -> Result<(), Stop> {
         let mut exchange = async |message: Vec<u8>| {
+            (self.alive)();
             client.send(post(RECONCILE_PATH, "application/octet-stream", message)).await
         };
         let mut comparison = self.deps.store.reconciliation(self.store_id);

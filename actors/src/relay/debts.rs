@@ -77,8 +77,10 @@ impl Relay {
     fn ask(&mut self, due: BTreeMap<Uuid, Vec<Uuid>>, ctx: &mut Context<Self>) {
         let (Wire::V1(client), name) = (self.wire.clone(), self.peer().name.clone()) else { return };
         let busy = self.me.stats().begin();
+        let alive = self.me.stats().signs_of_life();
         let ask = async move {
             for (store_id, debts) in due {
+                alive();
                 match client.replay(Kind::Debts, store_id, &debts).await {
                     Ok(answer) => {
                         let (asked, found) = (debts.len(), answer.found);

@@ -64,9 +64,8 @@ pub async fn pull(
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Problem::bad_request("INVALID_LIMIT", "limit must be 1 to 1000."));
     }
-    let incarnation = state.own.get().incarnation;
     let asked = match &query.cursor {
-        Some(cursor) => read_cursor(cursor, store_id, incarnation)?,
+        Some(cursor) => read_cursor(&state, cursor, store_id).await?,
         None => v1_position(&query)?,
     };
     let v1 = query.cursor.is_none();
@@ -88,7 +87,8 @@ pub async fn pull(
         Some(end) => (end.received_at.timestamp_millis(), end.event_id.clone()),
         None => (query.last_checkpoint.unwrap_or(0), String::new()),
     };
-    let next_cursor = write_cursor(&Cursor { store: store_id, of: incarnation, ms, id: id.clone() });
+    let next_cursor =
+        write_cursor(&Cursor { store: store_id, of: state.own.get().incarnation, ms, id: id.clone() });
     Ok(HttpResponse::Ok().json(PullAnswer {
         events: pulled.events,
         last_server_time: ms,
@@ -151,7 +151,7 @@ fn position(ms: i64, event_id: String) -> Option<PullPosition> {
     sound.then_some(PullPosition { received_at, event_id })
 }
 
-fn read_cursor(text: &str, store_id: Uuid, incarnation: Uuid) -> Result<Option<PullPosition>, Problem> {
+async fn read_cursor(state: &AppState, text: &str, store_id: Uuid) -> Result<Option<PullPosition>, Problem> {
     let foreign = || Problem::bad_request("INVALID_CURSOR", "The cursor is none of this node and store.");
     if text.is_empty() {
         return Ok(None);
@@ -161,14 +161,27 @@ fn read_cursor(text: &str, store_id: Uuid, incarnation: Uuid) -> Result<Option<P
     if cursor.store != store_id {
         return Err(foreign());
     }
+    let position = position(cursor.ms, cursor.id).ok_or_else(foreign)?;
     // Whatever comes back after a restore has come before it for a reader that was further.
-    if cursor.of != incarnation {
+    if !is_of_this_database(state, cursor.of).await? {
         return Err(Problem::gone(
             "CURSOR_EXPIRED",
             "The cursor is of another database of this node. Pull with an empty cursor to start anew.",
         ));
     }
-    position(cursor.ms, cursor.id).map(Some).ok_or_else(foreign)
+    Ok(Some(position))
+}
+
+/// Another pod may have found that the database was restored. One of before cursors named it has no name.
+async fn is_of_this_database(state: &AppState, of: Uuid) -> Result<bool, Problem> {
+    if of == state.own.get().incarnation {
+        return Ok(true);
+    }
+    state.own.refresh(&state.store).await?;
+    if of == state.own.get().incarnation {
+        return Ok(true);
+    }
+    Ok(of.is_nil() && state.store.identity().await?.restored_at.is_none())
 }
 
 fn write_cursor(cursor: &Cursor) -> String {

@@ -285,29 +285,49 @@ async fn velox_heal_works_beside_a_running_node() {
     node.stop().await;
 }
 
-#[actix_web::test]
-async fn a_week_that_is_longer_than_a_portion_is_looked_at_whole() {
-    let node = TestNode::start().await;
-    let till = node.client.till().await;
-    let pool = node.database.pool().await;
-    node.client.push(&till, &[sale()]).await;
-    node.client.projected().await;
-    // As many events of no known type as a portion has, some seconds before and after the sale.
+/// More events of no known type than a look goes through.
+async fn fill(pool: &PgPool, till: &Till, received_at: &str) {
     execute(
-        &pool,
+        pool,
         format!(
             "INSERT INTO events (store_id, event_id, device_id, type, payload, payload_hash, created_at, received_at)
-             SELECT '{}', 'filler ' || n, 'till', 'Filler', '{{}}', '\\x00', now(), now() + (n - 30000) * interval '1 ms'
+             SELECT '{}', 'filler ' || n, 'till', 'Filler', '{{}}', '\\x00', now(), {received_at}
              FROM generate_series(1, 60000) n",
             till.store_id
         ),
     )
     .await;
+}
+
+#[actix_web::test]
+async fn a_week_that_is_longer_than_a_portion_is_looked_at_whole_by_hand() {
+    let node = TestNode::start().await;
+    let till = node.client.till().await;
+    let pool = node.database.pool().await;
+    node.client.push(&till, &[sale()]).await;
+    node.client.projected().await;
+    fill(&pool, &till, "now() + (n - 30000) * interval '1 ms'").await;
     remove_all_rows(&pool).await;
     let report = heal(&node, &till).await;
     assert_eq!(counts(&report), (1, 0), "{report}");
     assert!(report["checked"].as_u64().expect("a count") > 60_000, "{report}");
     assert_eq!(node.client.list(&till, "sales").await.len(), 1);
+    pool.close().await;
+    node.stop().await;
+}
+
+#[actix_web::test]
+async fn on_the_period_a_long_week_is_swept_and_what_came_lately_is_seen_each_time() {
+    let node = TestNode::start_with(&[("VELOX_HEAL_INTERVAL_MS", "200")]).await;
+    let till = node.client.till().await;
+    let pool = node.database.pool().await;
+    fill(&pool, &till, "now() - interval '1 day' + n * interval '1 ms'").await;
+    for _ in 0..3 {
+        node.client.push(&till, &[sale()]).await;
+        node.client.projected().await;
+        remove_all_rows(&pool).await;
+        wait("the sale", async || number(&pool, "SELECT count(*) FROM sales").await > 0).await;
+    }
     pool.close().await;
     node.stop().await;
 }

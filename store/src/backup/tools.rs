@@ -40,14 +40,16 @@ impl Tools {
             // Debian's programs on PATH are scripts that choose a version by what else is on the machine.
             None => debian_dirs().into_iter().chain(on_path()).collect(),
         };
+        let mut found = Vec::new();
         for dir in dirs.iter().filter(|dir| dir.join("pg_restore").is_file()) {
-            if version_of(&dir.join("pg_dump")).await.is_some_and(|found| found >= major) {
-                return Ok(Tools {
-                    dir: dir.clone(),
-                    environment: environment(options),
-                    database: options.get_database().unwrap_or(options.get_username()).to_owned(),
-                });
-            }
+            found.extend(version_of(&dir.join("pg_dump")).await.map(|version| (version, dir.clone())));
+        }
+        if let Some(dir) = nearest(found, major) {
+            return Ok(Tools {
+                dir,
+                environment: environment(options),
+                database: options.get_database().unwrap_or(options.get_username()).to_owned(),
+            });
         }
         let places = match bin_override {
             Some(dir) => format!("{} (VELOX_PG_BIN)", dir.display()),
@@ -85,6 +87,16 @@ impl Tools {
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
+}
+
+/// The first of the oldest version that knows the server: an archive of a newer one is nothing to programs of the
+/// server's own, and a newer `pg_restore` may set what the server does not know.
+fn nearest(found: Vec<(u32, PathBuf)>, major: u32) -> Option<PathBuf> {
+    found
+        .into_iter()
+        .filter(|(version, _)| *version >= major)
+        .min_by_key(|(version, _)| *version)
+        .map(|(_, dir)| dir)
 }
 
 /// A program with nothing of our environment: it holds secrets, and `PG*` variables change what it does.
@@ -177,6 +189,15 @@ mod tests {
         ] {
             let expected = (expected.0, expected.1.to_owned());
             assert!(found.contains(&expected), "{expected:?} in {found:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_versions_the_servers_own_is_taken_else_the_next() {
+        let found =
+            || ["17", "15", "16", "14"].map(|v| (v.parse().expect("a version"), PathBuf::from(v))).into();
+        for (major, taken) in [(15, Some("15")), (13, Some("14")), (17, Some("17")), (18, None)] {
+            assert_eq!(nearest(found(), major), taken.map(PathBuf::from), "{major}");
         }
     }
 
