@@ -27,11 +27,13 @@ pub mod push;
 pub mod rate_limit;
 pub mod reads;
 pub mod request_id;
+pub mod snapshot;
 pub mod status;
 pub mod trace;
 pub mod triage;
 
 use crate::app::AppState;
+use actix_web::middleware::Compress;
 use actix_web::web::{self, ServiceConfig};
 use error::allow_only;
 
@@ -42,6 +44,8 @@ pub fn routes(app: &mut ServiceConfig, state: &AppState) {
     let post = |path: &str| web::resource(path).default_service(allow_only("POST"));
     app.service(post("/sync/push").route(web::post().to(push::push)))
         .service(get("/sync/pull").route(web::get().to(pull::pull)))
+        // A tenth of it over the line of a shop, to whoever can read that.
+        .service(get("/sync/snapshot").wrap(Compress::default()).route(web::get().to(snapshot::snapshot)))
         .service(get("/sync/status").route(web::get().to(status::status)))
         .service(get("/sync/last-seq").route(web::get().to(status::last_seq)))
         .service(get("/sync/conflicts/audit").route(web::get().to(conflicts::audit)))

@@ -35,6 +35,7 @@ mod relay;
 mod relay_queue;
 mod replay;
 mod schema;
+mod snapshot;
 mod stored;
 mod stores;
 #[cfg(any(test, feature = "testing"))]
@@ -72,6 +73,7 @@ pub use recount::StockRecount;
 pub use relay::{FormRow, Refusal, RelayClaim, RelayCounts, RelayEntry, RelayTarget};
 pub use replay::Awaited;
 pub use schema::Repaired;
+pub use snapshot::{Snapshot, TopSeller};
 pub use stores::{CreatedStore, StoreRow};
 pub use triage::{AwayPeer, HealedAll, QUESTIONS, StillMissing};
 pub use verify::Finding;

@@ -120,7 +120,7 @@ impl Store {
     }
 
     /// The time before which nothing will appear any more, cut to the millisecond.
-    async fn settled_until(&self) -> Result<DateTime<Utc>, Error> {
+    pub(crate) async fn settled_until(&self) -> Result<DateTime<Utc>, Error> {
         let bound = sqlx::query_scalar!(
             r#"SELECT date_trunc('milliseconds', least(statement_timestamp(), (
                    SELECT min(xact_start) FROM pg_stat_activity

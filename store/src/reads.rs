@@ -13,10 +13,14 @@ mod debts;
 mod sales;
 mod stock;
 
+pub(crate) use cash::cash_sessions;
 pub use cash::{CashLedgerEntryRow, CashLedgerFilter, CashSessionFilter, CashSessionRow, CashSessionStatus};
 pub use catalogue::{CustomerRow, ProductFilter, ProductRow};
+pub(crate) use catalogue::{customers, products};
+pub(crate) use debts::debts;
 pub use debts::{DebtFilter, DebtPaymentRow, DebtRow, DebtStatus};
 pub use sales::{SaleFilter, SaleItemRow, SaleRow, SaleStatus};
+pub(crate) use stock::stock;
 pub use stock::{StockFilter, StockKey, StockMovementFilter, StockMovementRow, StockRow};
 
 use chrono::{DateTime, SecondsFormat, Utc};

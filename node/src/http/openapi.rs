@@ -54,6 +54,7 @@ const PROBLEM: &str = "Problem";
         sync::pull,
         sync::status,
         sync::last_seq,
+        sync::snapshot,
         sync::resolve_conflict,
         sync::resolve_conflict_as_v1,
         conflicts::audit,

@@ -184,6 +184,16 @@ async fn is_of_this_database(state: &AppState, of: Uuid) -> Result<bool, Problem
     Ok(of.is_nil() && state.store.identity().await?.restored_at.is_none())
 }
 
+/// An opaque cursor that goes on behind this position.
+pub(super) fn cursor(state: &AppState, store_id: Uuid, position: &PullPosition) -> String {
+    write_cursor(&Cursor {
+        store: store_id,
+        of: state.own.get().incarnation,
+        ms: position.received_at.timestamp_millis(),
+        id: position.event_id.clone(),
+    })
+}
+
 fn write_cursor(cursor: &Cursor) -> String {
     // A struct of plain fields always serialises.
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(cursor).unwrap_or_default())

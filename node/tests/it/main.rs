@@ -41,6 +41,7 @@ mod retries;
 mod routes;
 mod seen;
 mod slow;
+mod snapshot;
 mod story;
 mod stub_peer;
 mod supervision;

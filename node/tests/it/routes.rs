@@ -53,6 +53,7 @@ const ROUTES: &[(&str, &str, &str, Row)] = &[
     ("GET", "/sync/pull?store_id={store}&device_id={device}", "", SYNC),
     ("GET", "/sync/status?store_id={store}&device_id={device}", "", SYNC),
     ("GET", "/sync/last-seq?store_id={store}&device_id={device}", "", SYNC),
+    ("GET", "/sync/snapshot?store_id={store}&", "", STORE),
     ("GET", "/sync/conflicts/audit?store_id={store}&limit=9", "", STORE),
     ("GET", "/sync/conflicts/unresolved?store_id={store}&limit=9", "", STORE),
     (
@@ -334,7 +335,7 @@ async fn an_unknown_route_is_404_whatever_the_credential() {
         "/sync",
         "/sync/",
         "/sync/push/",
-        "/sync/snapshot",
+        "/sync/snapshots",
         "/sync/federation",
         "/sync/federation/nothing",
         "/fiscal/reserve-range",

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sqlx::PgConnection;
 use sqlx::types::Json;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -114,28 +115,7 @@ impl Store {
         filter: &CashSessionFilter,
         page: PageRequest<TimeKey>,
     ) -> Result<Page<CashSessionRow>, Error> {
-        let after = start(page.after);
-        let rows = sqlx::query_as!(
-            CashSessionRow,
-            r#"SELECT store_id, id, register_id, opened_at, opened_by, opening_amount, opening_amount_bs,
-                   opening_amount_usd, closed_at, closed_by, closing_amount,
-                   expected AS "expected: Json<Box<RawValue>>", counted AS "counted: Json<Box<RawValue>>",
-                   notes, opened_event_id, closed_event_id
-               FROM (SELECT *, coalesce(opened_at, closed_at, to_timestamp(0)) AS at FROM cash_sessions) s
-               WHERE store_id = $1 AND (at, id) > ($2, $3) AND at >= $4 AND at < $5
-                 AND ($6::boolean IS NULL OR (closed_at IS NOT NULL) = $6)
-               ORDER BY at, id LIMIT $7"#,
-            store_id,
-            after.at,
-            after.id,
-            filter.opened.from,
-            filter.opened.until,
-            filter.status.map(|status| status == CashSessionStatus::Closed),
-            page.rows()
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(page.page(rows))
+        cash_sessions(&mut *self.pool.acquire().await?, store_id, filter, page).await
     }
 
     /// A page of the cash ledger, by time.
@@ -170,4 +150,35 @@ impl Store {
         .await?;
         Ok(page.page(rows))
     }
+}
+
+/// As [`Store::read_cash_sessions`].
+pub(crate) async fn cash_sessions(
+    connection: &mut PgConnection,
+    store_id: Uuid,
+    filter: &CashSessionFilter,
+    page: PageRequest<TimeKey>,
+) -> Result<Page<CashSessionRow>, Error> {
+    let after = start(page.after);
+    let rows = sqlx::query_as!(
+        CashSessionRow,
+        r#"SELECT store_id, id, register_id, opened_at, opened_by, opening_amount, opening_amount_bs,
+               opening_amount_usd, closed_at, closed_by, closing_amount,
+               expected AS "expected: Json<Box<RawValue>>", counted AS "counted: Json<Box<RawValue>>",
+               notes, opened_event_id, closed_event_id
+           FROM (SELECT *, coalesce(opened_at, closed_at, to_timestamp(0)) AS at FROM cash_sessions) s
+           WHERE store_id = $1 AND (at, id) > ($2, $3) AND at >= $4 AND at < $5
+             AND ($6::boolean IS NULL OR (closed_at IS NOT NULL) = $6)
+           ORDER BY at, id LIMIT $7"#,
+        store_id,
+        after.at,
+        after.id,
+        filter.opened.from,
+        filter.opened.until,
+        filter.status.map(|status| status == CashSessionStatus::Closed),
+        page.rows()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(page.page(rows))
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sqlx::PgConnection;
 use sqlx::types::Json;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -93,27 +94,7 @@ impl Store {
         filter: &ProductFilter,
         page: PageRequest<Uuid>,
     ) -> Result<Page<ProductRow>, Error> {
-        let rows = sqlx::query_as!(
-            ProductRow,
-            r#"SELECT store_id, id, name, category, sku, barcode, price, price_bs, price_usd, cost_bs, cost_usd,
-                   track_inventory, is_active, low_stock_threshold,
-                   attributes AS "attributes: Json<Box<RawValue>>", created_at, updated_at
-               FROM products
-               WHERE store_id = $1 AND ($2::uuid IS NULL OR id > $2)
-                 AND ($3::text IS NULL
-                      -- Not LIKE: a % in the text is a per cent sign.
-                      OR strpos(lower(concat_ws(E'\n', name, sku, barcode)), lower($3)) > 0)
-                 AND ($4::boolean IS NULL OR coalesce(is_active, true) = $4)
-               ORDER BY id LIMIT $5"#,
-            store_id,
-            page.after,
-            filter.text.as_deref(),
-            filter.active,
-            page.rows()
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(page.page(rows))
+        products(&mut *self.pool.acquire().await?, store_id, filter, page).await
     }
 
     /// A page of customers, by id. `text`: in name, document id, phone or e-mail address, in either case.
@@ -127,22 +108,62 @@ impl Store {
         text: Option<&str>,
         page: PageRequest<Uuid>,
     ) -> Result<Page<CustomerRow>, Error> {
-        let rows = sqlx::query_as!(
-            CustomerRow,
-            r#"SELECT store_id, id, name, document_id, phone, email, address, credit_limit, notes, created_at,
-                   updated_at
-               FROM customers
-               WHERE store_id = $1 AND ($2::uuid IS NULL OR id > $2)
-                 AND ($3::text IS NULL
-                      OR strpos(lower(concat_ws(E'\n', name, document_id, phone, email)), lower($3)) > 0)
-               ORDER BY id LIMIT $4"#,
-            store_id,
-            page.after,
-            text,
-            page.rows()
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(page.page(rows))
+        customers(&mut *self.pool.acquire().await?, store_id, text, page).await
     }
+}
+
+/// As [`Store::read_products`].
+pub(crate) async fn products(
+    connection: &mut PgConnection,
+    store_id: Uuid,
+    filter: &ProductFilter,
+    page: PageRequest<Uuid>,
+) -> Result<Page<ProductRow>, Error> {
+    let rows = sqlx::query_as!(
+        ProductRow,
+        r#"SELECT store_id, id, name, category, sku, barcode, price, price_bs, price_usd, cost_bs, cost_usd,
+               track_inventory, is_active, low_stock_threshold,
+               attributes AS "attributes: Json<Box<RawValue>>", created_at, updated_at
+           FROM products
+           WHERE store_id = $1 AND ($2::uuid IS NULL OR id > $2)
+             AND ($3::text IS NULL
+                  -- Not LIKE: a % in the text is a per cent sign.
+                  OR strpos(lower(concat_ws(E'\n', name, sku, barcode)), lower($3)) > 0)
+             AND ($4::boolean IS NULL OR coalesce(is_active, true) = $4)
+           ORDER BY id LIMIT $5"#,
+        store_id,
+        page.after,
+        filter.text.as_deref(),
+        filter.active,
+        page.rows()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(page.page(rows))
+}
+
+/// As [`Store::read_customers`].
+pub(crate) async fn customers(
+    connection: &mut PgConnection,
+    store_id: Uuid,
+    text: Option<&str>,
+    page: PageRequest<Uuid>,
+) -> Result<Page<CustomerRow>, Error> {
+    let rows = sqlx::query_as!(
+        CustomerRow,
+        r#"SELECT store_id, id, name, document_id, phone, email, address, credit_limit, notes, created_at,
+               updated_at
+           FROM customers
+           WHERE store_id = $1 AND ($2::uuid IS NULL OR id > $2)
+             AND ($3::text IS NULL
+                  OR strpos(lower(concat_ws(E'\n', name, document_id, phone, email)), lower($3)) > 0)
+           ORDER BY id LIMIT $4"#,
+        store_id,
+        page.after,
+        text,
+        page.rows()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(page.page(rows))
 }

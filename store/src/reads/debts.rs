@@ -5,6 +5,7 @@ use crate::{Error, Store};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use sqlx::types::Json;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -115,29 +116,7 @@ impl Store {
         filter: &DebtFilter,
         page: PageRequest<TimeKey>,
     ) -> Result<Page<DebtRow>, Error> {
-        let after = start(page.after);
-        let rows = sqlx::query_as!(
-            DebtRow,
-            r#"SELECT store_id, id, customer_id, sale_id, total_amount, remaining_amount, amount_bs, amount_usd,
-                   overpaid_amount, status, currency, derived, notes, due_at, created_at, created_by, updated_at,
-                   event_id, NULL::json AS "payments: Json<Vec<DebtPaymentRow>>"
-               FROM debts
-               WHERE store_id = $1 AND (created_at, id) > ($2, $3) AND created_at >= $4 AND created_at < $5
-                 AND ($6::text IS NULL OR status = $6)
-                 AND ($7::uuid IS NULL OR customer_id = $7)
-               ORDER BY created_at, id LIMIT $8"#,
-            store_id,
-            after.at,
-            after.id,
-            filter.created.from,
-            filter.created.until,
-            filter.status.map(DebtStatus::as_str),
-            filter.customer_id,
-            page.rows()
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(page.page(rows))
+        debts(&mut *self.pool.acquire().await?, store_id, filter, page).await
     }
 
     /// A debt with its payments; one statement, so that the rest and the payments are of the same moment.
@@ -165,4 +144,36 @@ impl Store {
         .await?;
         Ok(row)
     }
+}
+
+/// As [`Store::read_debts`].
+pub(crate) async fn debts(
+    connection: &mut PgConnection,
+    store_id: Uuid,
+    filter: &DebtFilter,
+    page: PageRequest<TimeKey>,
+) -> Result<Page<DebtRow>, Error> {
+    let after = start(page.after);
+    let rows = sqlx::query_as!(
+        DebtRow,
+        r#"SELECT store_id, id, customer_id, sale_id, total_amount, remaining_amount, amount_bs, amount_usd,
+               overpaid_amount, status, currency, derived, notes, due_at, created_at, created_by, updated_at,
+               event_id, NULL::json AS "payments: Json<Vec<DebtPaymentRow>>"
+           FROM debts
+           WHERE store_id = $1 AND (created_at, id) > ($2, $3) AND created_at >= $4 AND created_at < $5
+             AND ($6::text IS NULL OR status = $6)
+             AND ($7::uuid IS NULL OR customer_id = $7)
+           ORDER BY created_at, id LIMIT $8"#,
+        store_id,
+        after.at,
+        after.id,
+        filter.created.from,
+        filter.created.until,
+        filter.status.map(DebtStatus::as_str),
+        filter.customer_id,
+        page.rows()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(page.page(rows))
 }

@@ -8,6 +8,7 @@ use crate::{Error, Store};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -105,41 +106,7 @@ impl Store {
         filter: &StockFilter,
         page: PageRequest<StockKey>,
     ) -> Result<Page<StockRow>, Error> {
-        let rows = sqlx::query_as!(
-            StockRow,
-            // Tracked: track_inventory where it is given, else what is neither prepared nor made by a recipe.
-            r#"WITH merged AS (
-                   SELECT w.product_id, w.variant_id, sum(w.stock) AS stock,
-                       CASE w.warehouse_id WHEN $1 THEN coalesce(s.default_warehouse_id, $1)
-                                           ELSE w.warehouse_id END AS warehouse_id
-                   FROM warehouse_stock w LEFT JOIN stores s USING (store_id)
-                   WHERE w.store_id = $1 AND ($2::uuid IS NULL OR w.product_id >= $2)
-                     AND ($5::uuid IS NULL OR w.product_id = $5)
-                     AND (NOT $6 OR w.product_id IN (SELECT n.product_id FROM warehouse_stock n
-                                                     WHERE n.store_id = $1 AND n.stock < 0))
-                   GROUP BY w.product_id, w.variant_id, 4
-               ), summed AS (
-                   SELECT *, sum(stock) OVER (PARTITION BY product_id, variant_id) AS total_stock FROM merged
-               )
-               SELECT $1 AS "store_id!", s.product_id, s.variant_id, s.warehouse_id AS "warehouse_id!",
-                   s.stock AS "stock!", s.total_stock AS "total_stock!", p.name AS "product_name?",
-                   coalesce(p.track_inventory, coalesce(p.attributes->>'product_type', '') <> 'prepared'
-                       AND coalesce(p.attributes->>'is_recipe', 'false') <> 'true') AS "tracked!"
-               FROM summed s LEFT JOIN products p ON p.store_id = $1 AND p.id = s.product_id
-               WHERE ($2::uuid IS NULL OR (s.product_id, s.variant_id, s.warehouse_id) > ($2, $3::uuid, $4::uuid))
-                 AND (NOT $6 OR (s.stock < 0 AND s.total_stock < 0))
-               ORDER BY s.product_id, s.variant_id, s.warehouse_id LIMIT $7"#,
-            store_id,
-            page.after.map(|key| key.product_id),
-            page.after.map(|key| key.variant_id),
-            page.after.map(|key| key.warehouse_id),
-            filter.product_id,
-            filter.negative,
-            page.rows()
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(page.page(rows))
+        stock(&mut *self.pool.acquire().await?, store_id, filter, page).await
     }
 
     /// A page of stock movements, by time.
@@ -177,4 +144,48 @@ impl Store {
         .await?;
         Ok(page.page(rows))
     }
+}
+
+/// As [`Store::read_stock`].
+pub(crate) async fn stock(
+    connection: &mut PgConnection,
+    store_id: Uuid,
+    filter: &StockFilter,
+    page: PageRequest<StockKey>,
+) -> Result<Page<StockRow>, Error> {
+    let rows = sqlx::query_as!(
+        StockRow,
+        // Tracked: track_inventory where it is given, else what is neither prepared nor made by a recipe.
+        r#"WITH merged AS (
+               SELECT w.product_id, w.variant_id, sum(w.stock) AS stock,
+                   CASE w.warehouse_id WHEN $1 THEN coalesce(s.default_warehouse_id, $1)
+                                       ELSE w.warehouse_id END AS warehouse_id
+               FROM warehouse_stock w LEFT JOIN stores s USING (store_id)
+               WHERE w.store_id = $1 AND ($2::uuid IS NULL OR w.product_id >= $2)
+                 AND ($5::uuid IS NULL OR w.product_id = $5)
+                 AND (NOT $6 OR w.product_id IN (SELECT n.product_id FROM warehouse_stock n
+                                                 WHERE n.store_id = $1 AND n.stock < 0))
+               GROUP BY w.product_id, w.variant_id, 4
+           ), summed AS (
+               SELECT *, sum(stock) OVER (PARTITION BY product_id, variant_id) AS total_stock FROM merged
+           )
+           SELECT $1 AS "store_id!", s.product_id, s.variant_id, s.warehouse_id AS "warehouse_id!",
+               s.stock AS "stock!", s.total_stock AS "total_stock!", p.name AS "product_name?",
+               coalesce(p.track_inventory, coalesce(p.attributes->>'product_type', '') <> 'prepared'
+                   AND coalesce(p.attributes->>'is_recipe', 'false') <> 'true') AS "tracked!"
+           FROM summed s LEFT JOIN products p ON p.store_id = $1 AND p.id = s.product_id
+           WHERE ($2::uuid IS NULL OR (s.product_id, s.variant_id, s.warehouse_id) > ($2, $3::uuid, $4::uuid))
+             AND (NOT $6 OR (s.stock < 0 AND s.total_stock < 0))
+           ORDER BY s.product_id, s.variant_id, s.warehouse_id LIMIT $7"#,
+        store_id,
+        page.after.map(|key| key.product_id),
+        page.after.map(|key| key.variant_id),
+        page.after.map(|key| key.warehouse_id),
+        filter.product_id,
+        filter.negative,
+        page.rows()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(page.page(rows))
 }

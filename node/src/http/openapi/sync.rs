@@ -9,6 +9,7 @@ use uuid::Uuid;
 use velox_protocol::api::{PullAnswer, PushAnswer, SyncStatus};
 
 use super::operations::Problem;
+use crate::http::snapshot::SnapshotAnswer;
 
 /// The body of a push: 16 MiB and 2,000 events at most.
 #[derive(ToSchema)]
@@ -114,6 +115,14 @@ struct PullQuery {
     ),
 )]
 fn pull() {}
+
+/// What a till takes along before it goes offline: the tables of one moment, and the cursor to pull on from.
+#[utoipa::path(
+    get, path = "/sync/snapshot", tag = "sync",
+    params(("store_id" = Option<Uuid>, Query, description = "The store; needed of the admin alone.")),
+    responses((status = 200, description = "The store.", body = SnapshotAnswer)),
+)]
+fn snapshot() {}
 
 /// Which device is asked about.
 #[derive(IntoParams)]
