@@ -17,6 +17,7 @@ mod device;
 mod heal;
 mod outbox;
 mod output;
+mod peers;
 mod rebuild;
 mod reconcile;
 mod replay;
@@ -64,6 +65,8 @@ enum Command {
     Rebuild(rebuild::Rebuild),
     /// Compare the event log with those of the peers, and send each side what it lacks
     Reconcile(reconcile::Reconcile),
+    /// How it goes with the peers, and which node is at home where
+    Peers(peers::Peers),
     /// Look for events whose rows are missing, and make those anew
     Heal(heal::Heal),
     /// What is wrong with a shop on all its nodes, since when, and what to do; --fix does it
@@ -128,6 +131,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Verify(verify) => verify.run(context).await,
         Command::Rebuild(rebuild) => rebuild.run(context).await,
         Command::Reconcile(reconcile) => reconcile.run(context).await,
+        Command::Peers(peers) => peers.run(context).await,
         Command::Heal(heal) => heal.run(context).await,
         Command::Triage(triage) => triage.run(context).await,
         Command::Replay(replay) => replay.run(context).await,
