@@ -8,6 +8,7 @@
 
 pub mod breaker;
 pub mod fault;
+pub mod fiscal_allocator;
 pub mod handles;
 pub mod keeper;
 pub mod message;

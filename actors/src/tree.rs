@@ -3,6 +3,7 @@
 //! ```text
 //! NodeSupervisor
 //! ├── StorageSupervisor      embedded_postgres (only with an embedded database)
+//! ├── CommerceSupervisor     fiscal_allocator
 //! ├── FederationSupervisor   relay.{peer}, one a peer · reconciler
 //! ├── ProjectionSupervisor   projector.{sale,debt,stock,product,customer,cash,store} · outbox_pump · orphan_healer
 //! └── IngestSupervisor       sync_ingest.{0,1}
@@ -11,6 +12,7 @@
 //! actor does.
 
 use crate::Deps;
+use crate::fiscal_allocator::FiscalAllocator;
 use crate::handles::{ChildRef, Tree};
 use crate::keeper::Keeper;
 use crate::orphan_healer::OrphanHealer;
@@ -39,6 +41,9 @@ const PORTION_PATIENCE: u32 = 5;
 /// Wake-ups that may wait for the pump; one more is dropped, the poll looks anyway.
 const PUMP_MAILBOX: usize = 256;
 
+/// Requests that may wait for the allocator: all tills of a large shop at once, thrice.
+const ALLOCATOR_MAILBOX: usize = 1_024;
+
 /// Wake-ups that may wait for a relay; one more is dropped, it looks by itself anyway.
 const RELAY_MAILBOX: usize = 64;
 
@@ -55,6 +60,8 @@ pub struct Node {
     pub healer: ChildRef<OrphanHealer>,
     /// Compares logs with peers.
     pub reconciler: ChildRef<Reconciler>,
+    /// Hands out fiscal numbers.
+    pub fiscal: ChildRef<FiscalAllocator>,
     threads: Vec<Arbiter>,
 }
 
@@ -84,11 +91,13 @@ impl Node {
             groups.push(storage(deps, &here, postgres));
         }
         let place = Place::On(here.clone());
+        let (commerce, fiscal) = commerce(deps, &here);
+        groups.push(commerce);
         groups.push(ChildSpec::supervisor("FederationSupervisor", place, Policy::default(), federation));
         groups.push(projection);
         groups.push(ingest_spec);
         let root = Root::start("NodeSupervisor", Policy::default(), groups);
-        Node { root, ingest, pump, relays, healer, reconciler, threads }
+        Node { root, ingest, pump, relays, healer, reconciler, fiscal, threads }
     }
 
     /// The tree, live.
@@ -117,6 +126,18 @@ fn storage(deps: &Deps, here: &ArbiterHandle, postgres: Arc<EmbeddedPostgres>) -
         });
     let keeper = keeper.hang_limit(deps.settings.hang_limit);
     ChildSpec::supervisor("StorageSupervisor", Place::On(here.clone()), Policy::default(), vec![keeper])
+}
+
+fn commerce(deps: &Deps, here: &ArbiterHandle) -> (ChildSpec, ChildRef<FiscalAllocator>) {
+    let for_it = deps.clone();
+    let (spec, fiscal) =
+        ChildSpec::worker("fiscal_allocator", Place::On(here.clone()), &deps.faults, move |me, _| {
+            Ok(FiscalAllocator::new(me, for_it.clone()))
+        });
+    let spec = spec.mailbox(ALLOCATOR_MAILBOX).hang_limit(deps.settings.hang_limit);
+    let group =
+        ChildSpec::supervisor("CommerceSupervisor", Place::On(here.clone()), Policy::default(), vec![spec]);
+    (group, fiscal)
 }
 
 fn projection(

@@ -6,7 +6,9 @@ use crate::http::body::IngestGate;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use velox_actors::fault::Faults;
+use velox_actors::fiscal_allocator::FiscalAllocator;
 use velox_actors::handles::{ChildRef, Tree};
 use velox_actors::metrics::Metrics;
 use velox_actors::orphan_healer::{Healing, OrphanHealer};
@@ -33,6 +35,10 @@ pub struct AppState {
     pub healer: ChildRef<OrphanHealer>,
     /// How missing rows are made anew.
     pub healing: Healing,
+    /// Hands out fiscal numbers.
+    pub fiscal: ChildRef<FiscalAllocator>,
+    /// How long a fiscal range may be used.
+    pub fiscal_ttl: Duration,
     /// The supervisor tree.
     pub tree: Tree,
     /// Injected faults.

@@ -16,6 +16,7 @@ pub mod error;
 pub mod events;
 pub mod faults;
 pub mod federation;
+pub mod fiscal;
 pub mod heal;
 pub mod notifications;
 pub mod openapi;
@@ -82,6 +83,7 @@ pub fn routes(app: &mut ServiceConfig, state: &AppState) {
                 .default_service(allow_only("DELETE")),
         )
         .configure(federation::configure)
+        .configure(fiscal::configure)
         .configure(reads::configure)
         .configure(notifications::configure)
         .configure(openapi::configure);

@@ -221,17 +221,7 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
     let wires = federation::wires(&federation::peers(&config.peers), &own, &options.clock)?;
     let leases = Leases::new(database.store.clone(), config.redis_url.as_ref().map(Secret::expose))?;
     let tree = Node::start(&deps, database.postgres.clone(), &wires, &leases);
-    let credentials = Credentials {
-        admin_key: Some(admin_key.clone()),
-        jwt_secret: config.jwt_secret.clone(),
-        jwt_grace: config.jwt_grace,
-        v1_nodes: wires
-            .iter()
-            .map(Wire::peer)
-            .filter(|peer| peer.protocol == Protocol::V1)
-            .cloned()
-            .collect(),
-    };
+    let credentials = credentials(config, &admin_key, &wires);
     let limit = RateLimit::new(config.rate_limit_rps, config.rate_limit_burst);
     let auth = web::Data::new(Auth::new(&credentials, database.store.clone(), limit, options.clock.clone()));
     let state = AppState {
@@ -241,6 +231,8 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
         pump: tree.pump.clone(),
         healer: tree.healer.clone(),
         healing: healing(config),
+        fiscal: tree.fiscal.clone(),
+        fiscal_ttl: config.fiscal_ttl,
         tree: tree.tree(),
         faults,
         auth,
@@ -266,6 +258,21 @@ pub async fn start(config: &Config, options: StartOptions) -> anyhow::Result<Run
 pub(crate) fn healing(config: &Config) -> Healing {
     let settings = settings(config);
     Healing { retry: settings.projection_retry, keep: !settings.outbox_retention.is_zero() }
+}
+
+/// What callers are known by.
+fn credentials(config: &Config, admin_key: &Secret, wires: &[Wire]) -> Credentials {
+    Credentials {
+        admin_key: Some(admin_key.clone()),
+        jwt_secret: config.jwt_secret.clone(),
+        jwt_grace: config.jwt_grace,
+        v1_nodes: wires
+            .iter()
+            .map(Wire::peer)
+            .filter(|peer| peer.protocol == Protocol::V1)
+            .cloned()
+            .collect(),
+    }
 }
 
 /// The part of the configuration that actors read.

@@ -16,6 +16,7 @@ pub mod crdt;
 pub mod decimal;
 pub mod event;
 pub mod federation;
+pub mod fiscal;
 pub mod fold;
 pub mod home;
 pub mod json;

@@ -47,6 +47,8 @@ BEGIN
         ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO velox_runtime;
         REVOKE UPDATE, DELETE ON events, event_variants FROM velox_runtime;
         GRANT UPDATE (effective) ON event_variants TO velox_runtime;
+        REVOKE DELETE ON fiscal_counters, fiscal_sequence_ranges, fiscal_requests, fiscal_consumptions
+            FROM velox_runtime;
     END IF;
 END $$";
 

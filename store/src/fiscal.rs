@@ -1,43 +1,15 @@
-//! Fiscal series as they are declared.
+//! Fiscal series as they are declared, and the numbers of them that this node hands out.
 //!
-//! Never here: who owns one that names no owner (see `velox_protocol::home`).
+//! A series' counter is one row that one UPDATE moves, in a SERIALIZABLE transaction that is tried again where it meets
+//! another one; the constraint on overlapping ranges is the last line. Never here: who owns a series that names no owner
+//! (see `velox_protocol::home`), or when a device gets its range again (see `velox_protocol::fiscal`).
 
-use crate::{Error, Store};
-use serde::Serialize;
-use uuid::Uuid;
+mod ledger;
+mod ranges;
+mod reserve;
+mod series;
 
-/// A declared series.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FiscalSeriesRow {
-    /// The shop.
-    pub store_id: Uuid,
-    /// The series.
-    pub series_id: Uuid,
-    /// For people.
-    pub name: Option<String>,
-    /// What stands before its numbers.
-    pub prefix: Option<String>,
-    /// Its first number.
-    pub next_number: i64,
-    /// The node that hands out its ranges; `None`: the store's home.
-    pub owner_node: Option<String>,
-}
-
-impl Store {
-    /// The series of one store or of all, by id.
-    ///
-    /// # Errors
-    /// The database's.
-    #[tracing::instrument(name = "db.fiscal_series", level = "debug", skip_all)]
-    pub async fn fiscal_series(&self, store_id: Option<Uuid>) -> Result<Vec<FiscalSeriesRow>, Error> {
-        let rows = sqlx::query_as!(
-            FiscalSeriesRow,
-            "SELECT store_id, series_id, name, prefix, next_number, owner_node FROM fiscal_series
-             WHERE $1::uuid IS NULL OR store_id = $1 ORDER BY store_id, series_id",
-            store_id
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows)
-    }
-}
+pub use ledger::{FiscalDuplicate, LedgerFilter, LedgerKey, LedgerRow};
+pub use ranges::{FiscalRangeFilter, FiscalRangeRow};
+pub use reserve::{Consumed, NewRange, Reported, Reserved};
+pub use series::{DeclaredSeries, FiscalSeriesRow, NewSeries};

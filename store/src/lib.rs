@@ -50,7 +50,10 @@ pub use devices::{DeviceRow, PullPosition, TokenHash};
 pub use digests::recount::Recounted;
 pub use error::Error;
 pub use events::{Hop, IngestOutcome, Ingested, NewEvent, NewPush, PushOutcome};
-pub use fiscal::FiscalSeriesRow;
+pub use fiscal::{
+    Consumed, DeclaredSeries, FiscalDuplicate, FiscalRangeFilter, FiscalRangeRow, FiscalSeriesRow,
+    LedgerFilter, LedgerKey, LedgerRow, NewRange, NewSeries, Reported, Reserved,
+};
 pub use health::Readiness;
 pub use id_lists::{IdList, Named, Source};
 pub use identity::Identity;

@@ -27,7 +27,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use super::{
     conflicts,
     error::{ProblemBody, allow_only},
-    events, notifications, outbox, reads, triage,
+    events, fiscal, notifications, outbox, reads, triage,
 };
 
 mod federation;
@@ -76,6 +76,14 @@ const PROBLEM: &str = "Problem";
         reads::cash::ledger,
         reads::stock::list,
         reads::stock::movements,
+        fiscal::reserve,
+        fiscal::lists::active_range,
+        fiscal::lists::device_ranges,
+        fiscal::consume,
+        fiscal::report,
+        fiscal::lists::ranges,
+        fiscal::lists::ledger,
+        fiscal::declare,
         notifications::list,
         notifications::read,
         federation::sales_ids,

@@ -10,6 +10,7 @@ mod edges;
 mod effects;
 mod federation;
 mod federation_cli;
+mod fiscal;
 mod gaps;
 mod groups;
 mod healing;

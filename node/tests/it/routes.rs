@@ -69,6 +69,24 @@ const ROUTES: &[(&str, &str, &str, Row)] = &[
         STORE,
     ),
     ("GET", "/sync/events/{event}?store_id={store}&of=it", "", STORE),
+    (
+        "POST",
+        "/fiscal/reserve-range",
+        r#"{"store_id":"{store}","series_id":"{series}","device_id":"{device}"}"#,
+        SYNC,
+    ),
+    ("GET", "/fiscal/active-range?store_id={store}&series_id={series}&device_id={device}", "", SYNC),
+    ("GET", "/fiscal/device-ranges?store_id={store}&device_id={device}", "", SYNC),
+    (
+        "POST",
+        "/fiscal/consume",
+        r#"{"store_id":"{store}","series_id":"{series}","device_id":"{device}"}"#,
+        SYNC,
+    ),
+    ("POST", "/fiscal/report", r#"{"store_id":"{store}","range_id":"{range}","used_up_to":1}"#, STORE),
+    ("GET", "/fiscal/ranges?store_id={store}&limit=9", "", STORE),
+    ("GET", "/fiscal/ledger?store_id={store}&series_id={series}", "", STORE),
+    ("POST", "/fiscal/series", r#"{"store_id":"{store}","series_id":"{series}","name":"A"}"#, HANDS),
     ("GET", "/sync/outbox?store_id={store}&limit=9", "", HANDS),
     ("GET", "/sync/outbox/stats?store_id={store}&of=it", "", ANY_NODE),
     ("POST", "/sync/outbox/requeue", r#"{"store_id":"{store}","status":"dead"}"#, HANDS),
@@ -143,6 +161,8 @@ struct World {
     event_id: String,
     conflict_id: Uuid,
     notification_id: Uuid,
+    series_id: String,
+    range_id: String,
 }
 
 impl World {
@@ -168,7 +188,23 @@ impl World {
         let pool = node.database.pool().await;
         let told = sqlx::query_scalar(told).bind(till.store_id).fetch_one(&pool).await;
         let notification_id = told.expect("a notification");
-        World { till, other, revoked, spare, sale_id, event_id, conflict_id, notification_id, node }
+        let series_id = crate::fiscal::declared(&node, &till, 1).await;
+        let range = crate::fiscal::reserved(&node.client, &till, &series_id).await;
+        let range_id = range["id"].as_str().expect("an id").to_owned();
+
+        World {
+            till,
+            other,
+            revoked,
+            spare,
+            sale_id,
+            event_id,
+            conflict_id,
+            notification_id,
+            series_id,
+            range_id,
+            node,
+        }
     }
 
     /// A path or a body with the ids of this world.
@@ -182,6 +218,8 @@ impl World {
             .replace("{sale}", &self.sale_id.to_string())
             .replace("{debt}", &debt.to_string())
             .replace("{notification}", &self.notification_id.to_string())
+            .replace("{series}", &self.series_id)
+            .replace("{range}", &self.range_id)
     }
 
     /// Values of `Authorization` by index of [`CALLERS`].
@@ -338,7 +376,7 @@ async fn an_unknown_route_is_404_whatever_the_credential() {
         "/sync/snapshots",
         "/sync/federation",
         "/sync/federation/nothing",
-        "/fiscal/reserve-range",
+        "/fiscal/nothing",
         "/inventory/escrow/status/{store}",
         "/admin",
         "/admin/nothing",
@@ -397,7 +435,8 @@ async fn a_v1_node_may_call_what_v1_nodes_call_of_its_stores_and_nothing_else() 
     check(&status, 200, "the status by a v1 node");
     for (method, path, body, row) in ROUTES.iter().filter(|(.., row)| !others.contains(row)) {
         let base = path.split('?').next().unwrap_or_default();
-        let by_hand = ["/sync/federation/replay", "/sync/heal", "/sync/triage"].contains(&base)
+        let by_hand = ["/sync/federation/replay", "/sync/heal", "/sync/triage", "/fiscal/series"]
+            .contains(&base)
             || base.starts_with("/sync/outbox");
         let of_nodes = *row == NODES && !by_hand || base == "/sync/push";
         for (secret, expected) in [(NODE, if of_nodes { 200 } else { 403 }), (FOREIGN_NODE, 403)] {

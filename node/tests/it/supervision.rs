@@ -2,12 +2,13 @@
 
 use crate::database::{number, stored};
 use crate::load::Load;
-use crate::support::{ADMIN, Client, TestNode, event, id, sale, wait};
+use crate::support::{ADMIN, Client, TestNode, Till, event, id, sale, wait};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 
 /// Every actor that works in a node with a given database and one peer.
-const WORKERS: [&str; 13] = [
+const WORKERS: [&str; 14] = [
+    "fiscal_allocator",
     "orphan_healer",
     "outbox_pump",
     "projector.cash",
@@ -37,9 +38,19 @@ fn one_for_each_projector() -> Vec<Value> {
 }
 
 /// Strikes an actor once and waits for its next life.
-async fn is_struck_once(client: &Client, actor: &str, fault: &str, expected: &str) {
+async fn is_struck_once(
+    client: &Client,
+    (till, series): (&Till, &str),
+    actor: &str,
+    fault: &str,
+    expected: &str,
+) {
     let before = client.worker(actor).await["restarts"].as_u64();
     client.fault(json!({ "actor": actor, "fault": fault, "times": 1 })).await;
+    if actor == "fiscal_allocator" {
+        // Nobody else asks it for anything.
+        assert_eq!(crate::fiscal::consume(client, till, series, json!({})).await.0, 503);
+    }
     wait(&format!("the restart of {actor}"), async || {
         let now = client.worker(actor).await;
         let told = now["last_error"].as_str().is_some_and(|error| error.contains(expected));
@@ -76,6 +87,7 @@ async fn every_actor_is_struck(fault: &str, expected: &str) {
     let node = TestNode::start_with(&settings).await;
     let client = &node.client;
     let till = client.till().await;
+    let series = crate::fiscal::declared(&node, &till, 1).await;
     let tills = [till.clone(), client.till_of(till.store_id).await, client.till_of(till.store_id).await];
     let mut names: Vec<String> = Vec::new();
     for worker in client.workers().await {
@@ -86,7 +98,7 @@ async fn every_actor_is_struck(fault: &str, expected: &str) {
     let load = Load::default();
     let strikes = async {
         for actor in &names {
-            is_struck_once(client, actor, fault, expected).await;
+            is_struck_once(client, (&till, &series), actor, fault, expected).await;
         }
         load.more(10).await;
         load.end();

@@ -12,6 +12,7 @@ mod debts;
 mod delivery;
 mod digests;
 mod fences;
+mod fiscal;
 mod grants;
 mod histories;
 mod history;
