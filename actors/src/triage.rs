@@ -100,12 +100,25 @@ pub async fn ask(store: &Store, wire: &Wire, store_id: Uuid, now: DateTime<Utc>)
         Wire::V1(client) => ask_v1(store, client, store_id, now).await?,
     };
     facts.name = wire.peer().name.clone();
-    let away = store.waiting_for_peer(store_id, &facts.name).await?;
-    facts.last_success_at = away.last_success_at;
-    if facts.compared.is_none() {
-        facts.waiting = away.waiting;
+    match store.waiting_for_peer(store_id, &facts.name).await {
+        Ok(away) => {
+            facts.last_success_at = away.last_success_at;
+            if facts.compared.is_none() {
+                facts.waiting = away.waiting;
+            }
+        }
+        Err(error) => unanswered(&mut facts, "what waits for it", error)?,
     }
     Ok(facts)
+}
+
+/// Notes what this node's own database does not answer, for want of a column or table. One that is away is an error.
+fn unanswered(facts: &mut PeerFacts, what: &str, error: Error) -> Result<(), Error> {
+    if error.is_transient() {
+        return Err(error);
+    }
+    facts.error.get_or_insert(format!("this node does not know {what}: {}", error.describe()));
+    Ok(())
 }
 
 async fn ask_native(store: &Store, client: &PeerClient, store_id: Uuid) -> Result<PeerFacts, Error> {
@@ -125,8 +138,11 @@ async fn ask_native(store: &Store, client: &PeerClient, store_id: Uuid) -> Resul
         }
     }
     match looked {
-        Ok(looked) => peer.compared = Some(described(store, client, store_id, &looked).await?),
-        Err(ReconcileError::Store(error)) => return Err(error),
+        Ok(looked) => match described(store, client, store_id, &looked).await {
+            Ok(compared) => peer.compared = Some(compared),
+            Err(error) => unanswered(&mut peer, "since when events are missing", error)?,
+        },
+        Err(ReconcileError::Store(error)) => unanswered(&mut peer, "its own log", error)?,
         Err(error) => {
             let reason = match &error {
                 ReconcileError::Exchange(failure) => failure.to_string(),
@@ -250,7 +266,7 @@ async fn ask_v1(
             }
             peer.compared = Some(compared);
         }
-        Err(CompareError::Store(error)) => return Err(error),
+        Err(CompareError::Store(error)) => unanswered(&mut peer, "its own log", error)?,
         Err(CompareError::Peer(failure)) => {
             peer.reachable = is_there(&failure);
             peer.error = Some(failure.to_string());

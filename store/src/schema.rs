@@ -115,7 +115,7 @@ pub(crate) async fn differences(connection: &mut PgConnection) -> Result<Vec<Sch
     Ok(differences)
 }
 
-async fn applied_migrations(connection: &mut PgConnection) -> Result<BTreeSet<i64>, Error> {
+pub(crate) async fn applied_migrations(connection: &mut PgConnection) -> Result<BTreeSet<i64>, Error> {
     let tracked: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;

@@ -80,18 +80,18 @@ impl Triage {
     async fn examine(&self, context: &Context, database: &Database) -> anyhow::Result<Vec<Examined>> {
         let (config, store) = (&context.config, &database.store);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let own = OwnIdentity::read(store).await?;
+        let own = OwnIdentity::asking(store).await?;
         let wires = federation::wires(&federation::peers(&config.peers), &own, &clock)?;
-        let stores = store.stores().await?;
+        let stores = store.stores_to_examine().await?;
         let wanted: Vec<_> =
-            stores.into_iter().filter(|shop| self.store.is_none_or(|id| id == shop.store_id)).collect();
+            stores.into_iter().filter(|(store_id, _)| self.store.is_none_or(|id| id == *store_id)).collect();
         if let (Some(_), []) = (self.store, wanted.as_slice()) {
             anyhow::bail!("there is no such store");
         }
         let mut all = Vec::new();
-        for shop in wanted {
-            let report = examine(store, &wires, shop.store_id, clock.now()).await?;
-            let examined = Examined { report, before: None, steps: Vec::new(), name: shop.name };
+        for (store_id, name) in wanted {
+            let report = examine(store, &wires, store_id, clock.now()).await?;
+            let examined = Examined { report, before: None, steps: Vec::new(), name };
             show(context, &examined);
             all.push(examined);
         }

@@ -97,6 +97,24 @@ async fn a_migration_that_did_not_run_is_c_and_is_run() {
 }
 
 #[actix_web::test]
+async fn what_triage_needs_itself_is_c_where_its_migration_did_not_run_or_it_is_gone() {
+    let shop = Shop::open().await;
+    let gone = "ALTER TABLE node_identity DROP COLUMN database_id, DROP COLUMN restored_at;
+                ALTER TABLE stores DROP COLUMN home_node; ALTER TABLE peers_seen DROP COLUMN last_success_at CASCADE";
+    execute(&shop.a, format!("{gone}; DELETE FROM _sqlx_migrations WHERE version = 11")).await;
+    let found = shop.triage().await;
+    assert_eq!(found["verdict"], "C", "{found:#}");
+    assert!(found["cause"].as_str().is_some_and(|cause| cause.contains("migration 11")), "{found:#}");
+    let told = shop.run(&[]).await;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.out.contains("WRONG (C)") && told.out.contains("Bodega"), "{}", told.out);
+    let mended = shop.run(&["--fix"]).await;
+    assert_eq!(mended.code, Some(0), "{}\n{}", mended.out, mended.err);
+    shop.is_well().await;
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn a_payload_that_a_rule_of_the_database_refuses_is_d_and_is_replayed_once_the_rule_is_gone() {
     let shop = Shop::open().await;
     execute(
