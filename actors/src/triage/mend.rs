@@ -7,9 +7,6 @@ use uuid::Uuid;
 use velox_protocol::triage::{EXAMPLES, Failing, Mended};
 use velox_store::{Error, Repaired, Store};
 
-/// Statements that leave a table without what its events say, until it is rebuilt.
-const NEEDS_REBUILD: [&str; 4] = ["ADD COLUMN", "ALTER COLUMN", "CREATE TABLE", "DELETE FROM"];
-
 /// Repairs the schema where it is not as the migrations make it, fills what was lost with it by a rebuild of all stores,
 /// and projects what is stuck. `with_coming`: also what has come just now.
 ///
@@ -48,16 +45,16 @@ pub async fn mend(
 }
 
 async fn mend_schema(store: &Store, mended: &mut Mended) -> Result<(), Error> {
-    let first = store.repair_schema().await?;
-    let is_to_rebuild = first.iter().any(|repaired| {
-        repaired.error.is_none() && NEEDS_REBUILD.iter().any(|part| repaired.statement.contains(part))
-    });
-    note(mended, first);
-    if !is_to_rebuild {
+    note(mended, store.repair_schema().await?);
+    // Also by a repair that was cut short.
+    if !store.is_rebuild_due().await? {
         return Ok(());
     }
     match store.rebuild_all(None).await {
-        Ok(rebuilt) => mended.rebuilt = rebuilt.iter().map(|store| store.differences).sum(),
+        Ok(rebuilt) => {
+            mended.rebuilt = rebuilt.iter().map(|store| store.differences).sum();
+            store.rebuild_is_done().await?;
+        }
         Err(error) if error.is_transient() => return Err(error),
         Err(error) => mended.refused.push(format!("making the tables anew: {}", error.describe())),
     }
