@@ -124,18 +124,16 @@ fn unanswered(facts: &mut PeerFacts, what: &str, error: Error) -> Result<(), Err
 async fn ask_native(store: &Store, client: &PeerClient, store_id: Uuid) -> Result<PeerFacts, Error> {
     let (said, looked) =
         futures_util::future::join(facts(client, store_id), look_twice(store, client, store_id)).await;
-    let mut peer = PeerFacts { reachable: true, ..PeerFacts::default() };
+    let mut peer = PeerFacts { reachable: is_reached(&said, &looked), ..PeerFacts::default() };
     match said {
         Ok(facts) => peer.facts = Some(facts),
-        Err(failure) => {
-            peer.reachable = is_there(&failure);
-            peer.error = Some(match failure {
-                Failure::Status { status: 404, .. } => {
-                    "its version cannot be asked for its tables".to_owned()
-                }
-                failure => failure.to_string(),
-            });
+        Err(Failure::Status { status: 404, .. }) => {
+            peer.error = Some("its version cannot be asked for its tables".to_owned());
         }
+        Err(failure) if looked.is_ok() => {
+            peer.error = Some(format!("it has not said what is in its tables, {failure}"));
+        }
+        Err(failure) => peer.error = Some(failure.to_string()),
     }
     match looked {
         Ok(looked) => match described(store, client, store_id, &looked).await {
@@ -152,6 +150,17 @@ async fn ask_native(store: &Store, client: &PeerClient, store_id: Uuid) -> Resul
         }
     }
     Ok(peer)
+}
+
+/// Whether the peer has answered one of the two calls: one of them may take too long.
+fn is_reached(said: &Result<Facts, Failure>, looked: &Result<Looked, ReconcileError<Failure>>) -> bool {
+    let of_looked = match looked {
+        Ok(_) => true,
+        Err(ReconcileError::Exchange(failure)) => is_there(failure),
+        // This node's own database, or an answer that is none: that of the other call counts.
+        Err(_) => false,
+    };
+    of_looked || said.as_ref().err().is_none_or(is_there)
 }
 
 /// Whether anybody answers.
@@ -325,4 +334,18 @@ pub async fn heal(client: &PeerClient, store_id: Uuid) -> Result<Mended, Failure
 
 fn post<'a>(path: &'a str, content_type: &'static str, body: Vec<u8>, deadline: Duration) -> Request<'a> {
     Request { method: reqwest::Method::POST, path, content_type, body, deadline }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_reached_where_one_of_two_calls_was_answered() {
+        let late = || Err(ReconcileError::Exchange(Failure::Timeout));
+        assert!(is_reached(&Err(Failure::Timeout), &Ok(Looked::default())));
+        assert!(is_reached(&Ok(Facts::default()), &late()));
+        assert!(is_reached(&Err(Failure::Status { status: 503, retry_after: None }), &late()));
+        assert!(!is_reached(&Err(Failure::Timeout), &late()));
+    }
 }

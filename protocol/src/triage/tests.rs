@@ -214,6 +214,15 @@ fn times_are_told_as_on_a_clock_and_as_passed() {
 }
 
 #[test]
+fn what_a_peer_has_not_said_stands_beside_what_is_wrong() {
+    let late = Some("it has not said what is in its tables".to_owned());
+    let peer = PeerFacts { facts: None, error: late, ..lacking(Kind::Debts, 3) };
+    let found = report(sound(), vec![peer]);
+    assert_eq!(found.verdict, Letter::A);
+    assert!(found.cause.contains("3 debts") && found.cause.contains("has not said"), "{}", found.cause);
+}
+
+#[test]
 fn a_question_without_an_answer_is_no_good_news() {
     let mute = Facts { unanswered: vec!["question 3: a time-out".to_owned()], ..sound() };
     let found = report(mute, vec![cloud(sound())]);

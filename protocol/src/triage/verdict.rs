@@ -143,6 +143,9 @@ impl Report {
         if worst().count() > 3 {
             causes.push(&more);
         }
+        // Who cannot be reached at all is told with what waits for it.
+        let reached: Vec<PeerFacts> = peers.iter().filter(|peer| peer.reachable).cloned().collect();
+        let beside = unasked(&ours, &reached);
         let unasked = unasked(&ours, &peers);
         let cause = match (letter, unasked.is_empty()) {
             (Letter::Ok, true) if peers.is_empty() => {
@@ -152,7 +155,10 @@ impl Report {
                 "Nothing is wrong: all nodes have the same events, and rows for them.".to_owned()
             }
             (Letter::Ok, false) => format!("Nothing wrong is known. {}", unasked.join(" ")),
-            _ => causes.join(" "),
+            _ => {
+                let beside = beside.iter().map(String::as_str);
+                causes.iter().copied().chain(beside).collect::<Vec<_>>().join(" ")
+            }
         };
         let here = NodeReport { name: HERE.to_owned(), reachable: true, error: None, facts: Some(ours) };
         let there = peers.into_iter().map(|peer| NodeReport {
