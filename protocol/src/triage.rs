@@ -318,6 +318,8 @@ pub struct PeerFacts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Mended {
+    /// Nothing was done: the node is being mended by somebody else at this moment.
+    pub being_mended: bool,
     /// Events that were not projected as they should be.
     pub stuck: u64,
     /// Those that are in order now.

@@ -73,7 +73,7 @@ pub use relay::{FormRow, Refusal, RelayClaim, RelayCounts, RelayEntry, RelayTarg
 pub use replay::Awaited;
 pub use schema::Repaired;
 pub use stores::{CreatedStore, StoreRow};
-pub use triage::{Asker, AwayPeer, HealedAll, QUESTIONS, StillMissing};
+pub use triage::{Asker, AwayPeer, HealedAll, Mending, QUESTIONS, StillMissing};
 pub use verify::Finding;
 
 /// A column that holds JSON.

@@ -9,7 +9,7 @@ mod lines;
 use crate::{Error, MIGRATOR, Store, rebuild};
 use lines::{Column, Lines, definition};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 use std::collections::BTreeSet;
 use velox_protocol::triage::SchemaDifference;
 

@@ -7,11 +7,13 @@
 
 mod asker;
 mod heal;
+mod mending;
 mod relays;
 mod trial;
 
 pub use asker::Asker;
 pub use heal::{HealedAll, StillMissing};
+pub use mending::Mending;
 pub use relays::AwayPeer;
 
 use crate::{Error, Store, schema};

@@ -1,6 +1,6 @@
 //! Mending this node's own side of a store: its tables, then every event that is not projected as it should be.
 //!
-//! Safe at once in two places, and again and again. Never here: what peers lack.
+//! One at a time at a node, and again and again. Never here: what peers lack.
 
 use crate::orphan_healer::Healing;
 use uuid::Uuid;
@@ -8,11 +8,25 @@ use velox_protocol::triage::{EXAMPLES, Failing, Mended};
 use velox_store::{Error, Repaired, Store};
 
 /// Repairs the schema where it is not as the migrations make it, fills what was lost with it by a rebuild of all stores,
-/// and projects what is stuck. `with_coming`: also what has come just now.
+/// and projects what is stuck. `with_coming`: also what has come just now. Nothing where the node is being mended already.
 ///
 /// # Errors
 /// The database's, where it is away.
 pub async fn mend(
+    store: &Store,
+    store_id: Uuid,
+    with_coming: bool,
+    healing: Healing,
+) -> Result<Mended, Error> {
+    let Some(mending) = store.begin_mending().await? else {
+        return Ok(Mended { being_mended: true, ..Mended::default() });
+    };
+    let mended = mend_alone(store, store_id, with_coming, healing).await;
+    mending.end().await;
+    mended
+}
+
+async fn mend_alone(
     store: &Store,
     store_id: Uuid,
     with_coming: bool,

@@ -226,6 +226,9 @@ fn is_coming(report: &Report) -> bool {
 fn told(node: &str, mended: &Mended) -> Vec<String> {
     let mut told: Vec<String> =
         mended.statements.iter().map(|statement| format!("At {node}: ran {statement}")).collect();
+    if mended.being_mended {
+        told.push(format!("At {node}: somebody else is mending it at this moment."));
+    }
     told.extend(mended.refused.iter().map(|refused| format!("At {node}: could not run {refused}")));
     if mended.rebuilt > 0 {
         told.push(format!(

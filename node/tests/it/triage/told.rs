@@ -72,6 +72,11 @@ async fn a_node_without_peers_is_looked_at_alone_and_unknown_stores_are_404() {
     assert_eq!((&sales[0]["events"], &sales[0]["entities"]), (&json!(1), &json!(1)));
     assert_eq!(found["nodes"][0]["events_by_device_and_type"][0]["device_id"], till.device_id);
     assert_eq!(found["nodes"][0]["rows"]["sales"], 1);
+    // What this node says of itself stands on top, too.
+    assert_eq!(found["counts"]["sales"], json!({ "events": 1, "rows": 1 }));
+    for told in ["unprojected", "events_by_device_and_type", "schema_differences", "last_errors"] {
+        assert!(found[told].is_array() && found[told] == found["nodes"][0][told], "{told}: {found:#}");
+    }
     let unknown = format!("/sync/triage?store_id={}", Uuid::from_u128(7));
     assert_eq!(node.client.call("GET", &unknown, ADMIN, None).await.status, 404);
     let none = node.client.call("GET", "/sync/triage?store_id=x", ADMIN, None).await;
