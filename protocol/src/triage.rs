@@ -179,6 +179,8 @@ pub struct KindFacts {
     pub would_fail: u64,
     /// Of `would_fail`: for want of a column or table.
     pub schema_faults: u64,
+    /// Of the stuck ones those that could not be tried: they are too many, or somebody else had them.
+    pub untried: u64,
     /// Tried and in order: they wait for another event, or another stands in their place. Only the mark of it was lost.
     pub marks_lost: u64,
     /// Some of the failures.

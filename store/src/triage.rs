@@ -134,6 +134,7 @@ impl Store {
                 would_fail: of_kind.would_fail,
                 schema_faults: of_kind.schema_faults,
                 marks_lost: of_kind.marks_lost,
+                untried: of_kind.untried,
                 errors: of_kind.errors,
                 sample: suspects.iter().take(EXAMPLES).map(|suspect| suspect.event_id.clone()).collect(),
                 ..known.clone()
@@ -183,6 +184,8 @@ impl Store {
                 None => {}
             }
         }
+        let tried = facts.would_work + facts.would_fail + facts.marks_lost;
+        facts.untried = (suspects.len() as u64).saturating_sub(tried);
         Ok(facts)
     }
 }
