@@ -100,33 +100,47 @@ pub async fn ask(store: &Store, wire: &Wire, store_id: Uuid, now: DateTime<Utc>)
         Wire::V1(client) => ask_v1(store, client, store_id, now).await?,
     };
     facts.name = wire.peer().name.clone();
-    let away = store.waiting_for_peer(store_id, &facts.name).await?;
-    facts.last_success_at = away.last_success_at;
-    if facts.compared.is_none() {
-        facts.waiting = away.waiting;
+    match store.waiting_for_peer(store_id, &facts.name).await {
+        Ok(away) => {
+            facts.last_success_at = away.last_success_at;
+            if facts.compared.is_none() {
+                facts.waiting = away.waiting;
+            }
+        }
+        Err(error) => unanswered(&mut facts, "what waits for it", error)?,
     }
     Ok(facts)
+}
+
+/// Notes what this node's own database does not answer, for want of a column or table. One that is away is an error.
+fn unanswered(facts: &mut PeerFacts, what: &str, error: Error) -> Result<(), Error> {
+    if error.is_transient() {
+        return Err(error);
+    }
+    facts.error.get_or_insert(format!("this node does not know {what}: {}", error.describe()));
+    Ok(())
 }
 
 async fn ask_native(store: &Store, client: &PeerClient, store_id: Uuid) -> Result<PeerFacts, Error> {
     let (said, looked) =
         futures_util::future::join(facts(client, store_id), look_twice(store, client, store_id)).await;
-    let mut peer = PeerFacts { reachable: true, ..PeerFacts::default() };
+    let mut peer = PeerFacts { reachable: is_reached(&said, &looked), ..PeerFacts::default() };
     match said {
         Ok(facts) => peer.facts = Some(facts),
-        Err(failure) => {
-            peer.reachable = is_there(&failure);
-            peer.error = Some(match failure {
-                Failure::Status { status: 404, .. } => {
-                    "its version cannot be asked for its tables".to_owned()
-                }
-                failure => failure.to_string(),
-            });
+        Err(Failure::Status { status: 404, .. }) => {
+            peer.error = Some("its version cannot be asked for its tables".to_owned());
         }
+        Err(failure) if looked.is_ok() => {
+            peer.error = Some(format!("it has not said what is in its tables, {failure}"));
+        }
+        Err(failure) => peer.error = Some(failure.to_string()),
     }
     match looked {
-        Ok(looked) => peer.compared = Some(described(store, client, store_id, &looked).await?),
-        Err(ReconcileError::Store(error)) => return Err(error),
+        Ok(looked) => match described(store, client, store_id, &looked).await {
+            Ok(compared) => peer.compared = Some(compared),
+            Err(error) => unanswered(&mut peer, "since when events are missing", error)?,
+        },
+        Err(ReconcileError::Store(error)) => unanswered(&mut peer, "its own log", error)?,
         Err(error) => {
             let reason = match &error {
                 ReconcileError::Exchange(failure) => failure.to_string(),
@@ -136,6 +150,17 @@ async fn ask_native(store: &Store, client: &PeerClient, store_id: Uuid) -> Resul
         }
     }
     Ok(peer)
+}
+
+/// Whether the peer has answered one of the two calls: one of them may take too long.
+fn is_reached(said: &Result<Facts, Failure>, looked: &Result<Looked, ReconcileError<Failure>>) -> bool {
+    let of_looked = match looked {
+        Ok(_) => true,
+        Err(ReconcileError::Exchange(failure)) => is_there(failure),
+        // This node's own database, or an answer that is none: that of the other call counts.
+        Err(_) => false,
+    };
+    of_looked || said.as_ref().err().is_none_or(is_there)
 }
 
 /// Whether anybody answers.
@@ -250,7 +275,7 @@ async fn ask_v1(
             }
             peer.compared = Some(compared);
         }
-        Err(CompareError::Store(error)) => return Err(error),
+        Err(CompareError::Store(error)) => unanswered(&mut peer, "its own log", error)?,
         Err(CompareError::Peer(failure)) => {
             peer.reachable = is_there(&failure);
             peer.error = Some(failure.to_string());
@@ -309,4 +334,18 @@ pub async fn heal(client: &PeerClient, store_id: Uuid) -> Result<Mended, Failure
 
 fn post<'a>(path: &'a str, content_type: &'static str, body: Vec<u8>, deadline: Duration) -> Request<'a> {
     Request { method: reqwest::Method::POST, path, content_type, body, deadline }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_reached_where_one_of_two_calls_was_answered() {
+        let late = || Err(ReconcileError::Exchange(Failure::Timeout));
+        assert!(is_reached(&Err(Failure::Timeout), &Ok(Looked::default())));
+        assert!(is_reached(&Ok(Facts::default()), &late()));
+        assert!(is_reached(&Err(Failure::Status { status: 503, retry_after: None }), &late()));
+        assert!(!is_reached(&Err(Failure::Timeout), &late()));
+    }
 }

@@ -5,6 +5,7 @@
 use crate::config::{PeerConfig, PeerProtocol};
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use velox_actors::handles::ChildRef;
 use velox_actors::peer::v1::V1Client;
 use velox_actors::peer::{OwnIdentity, Peer, PeerClient, PeerKey, Protocol};
@@ -14,12 +15,17 @@ use velox_protocol::federation::NodeIdentity;
 use velox_protocol::signature::key_id;
 use velox_protocol::time::Clock;
 
+/// Peers that are told facts at once: each has the node read the whole log of a store.
+const TOLD_AT_ONCE: usize = 2;
+
 /// Everybody this node federates with.
 pub struct Federation {
     /// In the configured order.
     pub relays: Vec<RelayHandle>,
     /// Compares logs with them.
     pub reconciler: ChildRef<Reconciler>,
+    /// Room for peers that ask what this node knows of a store.
+    pub examinations: Arc<Semaphore>,
     /// Native peers' keys by their ids; of a peer that rotates two.
     keys: HashMap<String, (Arc<Peer>, PeerKey)>,
 }
@@ -31,7 +37,8 @@ impl Federation {
         let keys = native
             .flat_map(|peer| peer.keys.iter().map(|key| (key_id(key.expose()), (peer.clone(), key.clone()))))
             .collect();
-        Federation { relays, reconciler, keys }
+        let examinations = Arc::new(Semaphore::new(TOLD_AT_ONCE));
+        Federation { relays, reconciler, examinations, keys }
     }
 
     /// Has the relays of these peers look for work now. Lost, it costs one poll period.

@@ -179,6 +179,8 @@ pub struct KindFacts {
     pub would_fail: u64,
     /// Of `would_fail`: for want of a column or table.
     pub schema_faults: u64,
+    /// Of the stuck ones those that could not be tried: they are too many, or somebody else had them.
+    pub untried: u64,
     /// Tried and in order: they wait for another event, or another stands in their place. Only the mark of it was lost.
     pub marks_lost: u64,
     /// Some of the failures.
@@ -318,6 +320,8 @@ pub struct PeerFacts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Mended {
+    /// Nothing was done: the node is being mended by somebody else at this moment.
+    pub being_mended: bool,
     /// Events that were not projected as they should be.
     pub stuck: u64,
     /// Those that are in order now.

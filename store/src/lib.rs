@@ -78,7 +78,7 @@ pub use replay::Awaited;
 pub use schema::Repaired;
 pub use snapshot::{Snapshot, TopSeller};
 pub use stores::{CreatedStore, StoreRow};
-pub use triage::{AwayPeer, HealedAll, QUESTIONS, StillMissing};
+pub use triage::{Asker, AwayPeer, HealedAll, Mending, QUESTIONS, StillMissing};
 pub use verify::Finding;
 
 /// A column that holds JSON.

@@ -3,12 +3,13 @@
 //! What the migrations make is recorded in `schema.txt`, which a test compares with a fresh database. What a database
 //! has more than that is no difference, unless it keeps rows from being written.
 
+mod due;
 mod lines;
 
 use crate::{Error, MIGRATOR, Store, rebuild};
 use lines::{Column, Lines, definition};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 use std::collections::BTreeSet;
 use velox_protocol::triage::SchemaDifference;
 
@@ -53,7 +54,8 @@ impl Store {
     }
 
     /// Runs the migrations that are missing, and then each statement that repairs a difference. A column that may not
-    /// be empty comes empty: what fills it is a rebuild, and a second call makes it such that it may not be.
+    /// be empty comes empty: what fills it is a rebuild, and a second call makes it such that it may not be. That a
+    /// rebuild is due is written down with the statement that makes it so (see [`Store::is_rebuild_due`]).
     ///
     /// # Errors
     /// The database's; a statement that fails is told and the others go on.
@@ -62,9 +64,13 @@ impl Store {
         let mut done = Vec::new();
         let differences = self.schema_differences().await?;
         if let Some(first) = differences.iter().find(|difference| difference.table == MIGRATIONS) {
-            self.migrate().await?;
+            let error = match self.migrate().await {
+                Ok(()) => None,
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => Some(error.describe()),
+            };
             let statement = "the migrations that were missing".to_owned();
-            done.push(Repaired { what: first.what.clone(), statement, error: None });
+            done.push(Repaired { what: first.what.clone(), statement, error });
         }
         let differences = self.schema_differences().await?;
         if differences.is_empty() {
@@ -73,12 +79,17 @@ impl Store {
         // As the owner of the tables, and of its own: what a pool's connection has prepared means the old columns.
         let mut owner = PgConnection::connect_with(&self.pool.connect_options()).await?;
         sqlx::raw_sql("SET statement_timeout = 0").execute(&mut owner).await?;
-        for difference in differences {
-            let Some(statement) = difference.repair else { continue };
-            let ran = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut owner).await;
-            let error = ran.err().map(|error| Error::from(error).describe());
+        let mut due = due::tables(&mut owner).await?;
+        for SchemaDifference { table, what, repair, .. } in differences {
+            // A remark is no statement.
+            let Some(statement) = repair.filter(|text| !text.starts_with("--")) else { continue };
+            let error = match due::run(&mut owner, &table, &statement, &mut due).await {
+                Ok(true) => None,
+                Ok(false) => continue,
+                Err(error) => Some(error.describe()),
+            };
             tracing::warn!(statement, error, "the schema is repaired");
-            done.push(Repaired { what: difference.what, statement, error });
+            done.push(Repaired { what, statement, error });
         }
         // One that does not close is dropped all the same.
         let _ = owner.close().await;
@@ -112,10 +123,16 @@ pub(crate) async fn differences(connection: &mut PgConnection) -> Result<Vec<Sch
     let live = lines_of(connection).await?;
     differences
         .extend(compare(&Lines::read(RECORDED.lines()), &Lines::read(live.iter().map(String::as_str))));
+    differences.extend(due::tables(connection).await?.into_iter().map(|table| SchemaDifference {
+        column: None,
+        what: format!("{table} was repaired, and its rows are still to be made anew from the events"),
+        repair: Some("-- velox rebuild, which velox triage --fix runs".to_owned()),
+        table,
+    }));
     Ok(differences)
 }
 
-async fn applied_migrations(connection: &mut PgConnection) -> Result<BTreeSet<i64>, Error> {
+pub(crate) async fn applied_migrations(connection: &mut PgConnection) -> Result<BTreeSet<i64>, Error> {
     let tracked: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;

@@ -5,11 +5,15 @@
 //! is looked for in the tables themselves, and whether it could be projected is tried, in a transaction that is rolled
 //! back. Never here: the verdict (see `velox_protocol::triage`), what other nodes have.
 
+mod asker;
 mod heal;
+mod mending;
 mod relays;
 mod trial;
 
+pub use asker::Asker;
 pub use heal::{HealedAll, StillMissing};
+pub use mending::Mending;
 pub use relays::AwayPeer;
 
 use crate::{Error, Store, schema};
@@ -81,13 +85,7 @@ impl Store {
     /// The database's, where it is away.
     #[tracing::instrument(name = "db.triage", level = "debug", skip_all)]
     pub async fn triage(&self, store_id: Uuid, version: &str) -> Result<Facts, Error> {
-        let identity = self.identity().await?;
-        let mut facts = Facts {
-            node_id: identity.node_id,
-            version: version.to_owned(),
-            schema_version: identity.schema_version,
-            ..Facts::default()
-        };
+        let mut facts = Facts { version: version.to_owned(), ..Facts::default() };
         let mut connection = self.questioner().await?;
         let asked = ask_all(&mut connection, store_id, &mut facts).await;
         // One that does not close is dropped all the same.
@@ -136,6 +134,7 @@ impl Store {
                 would_fail: of_kind.would_fail,
                 schema_faults: of_kind.schema_faults,
                 marks_lost: of_kind.marks_lost,
+                untried: of_kind.untried,
                 errors: of_kind.errors,
                 sample: suspects.iter().take(EXAMPLES).map(|suspect| suspect.event_id.clone()).collect(),
                 ..known.clone()
@@ -185,6 +184,8 @@ impl Store {
                 None => {}
             }
         }
+        let tried = facts.would_work + facts.would_fail + facts.marks_lost;
+        facts.untried = (suspects.len() as u64).saturating_sub(tried);
         Ok(facts)
     }
 }
@@ -198,6 +199,11 @@ async fn ask_all(
     for kind in Kind::ALL {
         facts.kinds.insert(kind.name().to_owned(), KindFacts::default());
     }
+    let asker = asker::read(connection).await;
+    facts.node_id = noted_as(asker, "who this node is", facts)?.node_id;
+    let applied = schema::applied_migrations(connection).await;
+    let applied = noted_as(applied, "which migrations have run", facts)?;
+    facts.schema_version = applied.last().copied().unwrap_or(0);
     let by_type = type_counts(connection, store_id).await;
     facts.events_by_type = noted(by_type, 1, facts)?;
     for counted in facts.events_by_type.clone() {
@@ -256,11 +262,15 @@ fn count_at(row: &PgRow, column: usize) -> Result<u64, sqlx::Error> {
 
 /// An answer; where there is none, nothing and a note of it. A database that is away is an error.
 fn noted<T: Default>(answer: Result<T, Error>, question: usize, facts: &mut Facts) -> Result<T, Error> {
+    noted_as(answer, &format!("question {question}"), facts)
+}
+
+fn noted_as<T: Default>(answer: Result<T, Error>, what: &str, facts: &mut Facts) -> Result<T, Error> {
     match answer {
         Ok(answer) => Ok(answer),
         Err(error) if error.is_transient() => Err(error),
         Err(error) => {
-            facts.unanswered.push(format!("question {question}: {}", error.describe()));
+            facts.unanswered.push(format!("{what}: {}", error.describe()));
             Ok(T::default())
         }
     }

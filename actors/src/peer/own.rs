@@ -21,6 +21,15 @@ impl OwnIdentity {
         Ok(OwnIdentity::from(current(store).await?))
     }
 
+    /// As triage reads it, which asks beside a database that lacks something.
+    ///
+    /// # Errors
+    /// The database's, where it is away.
+    pub async fn asking(store: &Store) -> Result<Self, Error> {
+        let asker = store.asker().await?;
+        Ok(OwnIdentity::from(NodeIdentity { node_id: asker.node_id, incarnation: asker.incarnation }))
+    }
+
     /// As it was read last.
     pub fn get(&self) -> Arc<NodeIdentity> {
         self.0.load_full()

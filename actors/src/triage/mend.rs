@@ -1,21 +1,32 @@
 //! Mending this node's own side of a store: its tables, then every event that is not projected as it should be.
 //!
-//! Safe at once in two places, and again and again. Never here: what peers lack.
+//! One at a time at a node, and again and again. Never here: what peers lack.
 
 use crate::orphan_healer::Healing;
 use uuid::Uuid;
 use velox_protocol::triage::{EXAMPLES, Failing, Mended};
 use velox_store::{Error, Repaired, Store};
 
-/// Statements that leave a table without what its events say, until it is rebuilt.
-const NEEDS_REBUILD: [&str; 4] = ["ADD COLUMN", "ALTER COLUMN", "CREATE TABLE", "DELETE FROM"];
-
 /// Repairs the schema where it is not as the migrations make it, fills what was lost with it by a rebuild of all stores,
-/// and projects what is stuck. `with_coming`: also what has come just now.
+/// and projects what is stuck. `with_coming`: also what has come just now. Nothing where the node is being mended already.
 ///
 /// # Errors
 /// The database's, where it is away.
 pub async fn mend(
+    store: &Store,
+    store_id: Uuid,
+    with_coming: bool,
+    healing: Healing,
+) -> Result<Mended, Error> {
+    let Some(mending) = store.begin_mending().await? else {
+        return Ok(Mended { being_mended: true, ..Mended::default() });
+    };
+    let mended = mend_alone(store, store_id, with_coming, healing).await;
+    mending.end().await;
+    mended
+}
+
+async fn mend_alone(
     store: &Store,
     store_id: Uuid,
     with_coming: bool,
@@ -48,16 +59,16 @@ pub async fn mend(
 }
 
 async fn mend_schema(store: &Store, mended: &mut Mended) -> Result<(), Error> {
-    let first = store.repair_schema().await?;
-    let is_to_rebuild = first.iter().any(|repaired| {
-        repaired.error.is_none() && NEEDS_REBUILD.iter().any(|part| repaired.statement.contains(part))
-    });
-    note(mended, first);
-    if !is_to_rebuild {
+    note(mended, store.repair_schema().await?);
+    // Also by a repair that was cut short.
+    if !store.is_rebuild_due().await? {
         return Ok(());
     }
     match store.rebuild_all(None).await {
-        Ok(rebuilt) => mended.rebuilt = rebuilt.iter().map(|store| store.differences).sum(),
+        Ok(rebuilt) => {
+            mended.rebuilt = rebuilt.iter().map(|store| store.differences).sum();
+            store.rebuild_is_done().await?;
+        }
         Err(error) if error.is_transient() => return Err(error),
         Err(error) => mended.refused.push(format!("making the tables anew: {}", error.describe())),
     }

@@ -60,15 +60,27 @@ impl Triage {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Outcome> {
         // Not migrated: what is missing there is to be found, too.
         let database = Database::attach(&context.config).await?;
-        let examined = self.examine(&context, &database).await;
-        database.close().await?;
-        let examined = examined?;
+        let mut examined = Vec::new();
+        let ended = self.examine(&context, &database, &mut examined).await;
+        let closed = database.close().await;
+        // What was found and done is told, whatever went wrong after it.
+        let outcome = if ended.is_err() && examined.is_empty() {
+            Ok(Outcome::Found)
+        } else {
+            self.tell(&context, &examined)
+        };
+        ended?;
+        closed?;
+        outcome
+    }
+
+    fn tell(&self, context: &Context, examined: &[Examined]) -> anyhow::Result<Outcome> {
         if let Some(path) = &self.report {
-            std::fs::write(path, written(&examined))
+            std::fs::write(path, written(examined))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         if context.json {
-            match examined.as_slice() {
+            match examined {
                 [one] if self.store.is_some() => output::json(one)?,
                 all => output::json(&all)?,
             }
@@ -77,21 +89,25 @@ impl Triage {
         Ok(if is_fine { Outcome::Fine } else { Outcome::Found })
     }
 
-    async fn examine(&self, context: &Context, database: &Database) -> anyhow::Result<Vec<Examined>> {
+    async fn examine(
+        &self,
+        context: &Context,
+        database: &Database,
+        all: &mut Vec<Examined>,
+    ) -> anyhow::Result<()> {
         let (config, store) = (&context.config, &database.store);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let own = OwnIdentity::read(store).await?;
+        let own = OwnIdentity::asking(store).await?;
         let wires = federation::wires(&federation::peers(&config.peers), &own, &clock)?;
-        let stores = store.stores().await?;
+        let stores = store.stores_to_examine().await?;
         let wanted: Vec<_> =
-            stores.into_iter().filter(|shop| self.store.is_none_or(|id| id == shop.store_id)).collect();
+            stores.into_iter().filter(|(store_id, _)| self.store.is_none_or(|id| id == *store_id)).collect();
         if let (Some(_), []) = (self.store, wanted.as_slice()) {
             anyhow::bail!("there is no such store");
         }
-        let mut all = Vec::new();
-        for shop in wanted {
-            let report = examine(store, &wires, shop.store_id, clock.now()).await?;
-            let examined = Examined { report, before: None, steps: Vec::new(), name: shop.name };
+        for (store_id, name) in wanted {
+            let report = examine(store, &wires, store_id, clock.now()).await?;
+            let examined = Examined { report, before: None, steps: Vec::new(), name };
             show(context, &examined);
             all.push(examined);
         }
@@ -100,10 +116,11 @@ impl Triage {
         }
         let mut to_mend: Vec<_> = all.iter_mut().filter(|examined| !is_quiet(&examined.report)).collect();
         if !self.fix || to_mend.is_empty() {
-            return Ok(all);
+            return Ok(());
         }
         let taken_at = clock.now();
-        self.back_up(context, database, taken_at, "before").await?;
+        let refused = "no backup could be made, and nothing was repaired; --no-backup goes on without";
+        self.back_up(context, database, taken_at, "before").await.context(refused)?;
         for examined in &mut to_mend {
             let fixed = self.fix(context, store, &wires, &examined.report).await?;
             examined.before = Some(std::mem::replace(&mut examined.report, fixed.after));
@@ -111,8 +128,8 @@ impl Triage {
             say(context, "\nAfter the repair:\n");
             show(context, examined);
         }
-        self.back_up(context, database, taken_at, "after").await?;
-        Ok(all)
+        let refused = "the repair is done, and no backup could be made of what it has brought";
+        self.back_up(context, database, taken_at, "after").await.context(refused)
     }
 
     /// Keeps the database as it is, in the data directory.
@@ -130,10 +147,7 @@ impl Triage {
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let name = format!("triage-{}-{when}.dump", taken_at.format("%Y%m%dT%H%M%S%3fZ"));
-        let made = back_up(context, database, &directory.join(name)).await;
-        let made = made.context(
-            "no backup could be made, and nothing was repaired after that; --no-backup goes on without",
-        )?;
+        let made = back_up(context, database, &directory.join(name)).await?;
         say(context, &format!("\nBackup: {} ({} bytes)", made.path.display(), made.bytes));
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Nothing is ever removed but rows that events make anew. Every step may be repeated, and may be under way elsewhere.
 
 use super::examine;
+use chrono::TimeDelta;
 use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -19,6 +20,8 @@ use velox_store::{Error, Leases};
 const LOOKS: u32 = 20;
 /// Between two of them.
 const BETWEEN: Duration = Duration::from_millis(500);
+/// For all of them: then what is left is told.
+const LOOKING: TimeDelta = TimeDelta::minutes(5);
 /// How often another's reconciliation is waited for, and how long each time.
 const LEASE_TRIES: u32 = 10;
 const LEASE_WAIT: Duration = Duration::from_secs(1);
@@ -53,8 +56,9 @@ impl Fix<'_> {
     /// This node's own database's.
     pub async fn run(&self, store_id: Uuid, before: &Report) -> Result<Fixed, Error> {
         let mut steps = Vec::new();
-        self.mend_here(store_id, before, &mut steps).await?;
-        self.mend_peers(store_id, before, &mut steps).await;
+        let deadline = self.deps.clock.now() + LOOKING;
+        let mut is_busy = self.mend_here(store_id, before, &mut steps).await?;
+        is_busy |= self.mend_peers(store_id, before, &mut steps).await;
         if before
             .kinds
             .values()
@@ -64,20 +68,28 @@ impl Fix<'_> {
         }
         let mut after = self.look(store_id).await?;
         for look in 1..LOOKS {
-            if after.is_fine() && !is_coming(&after) {
+            if after.is_fine() && !is_coming(&after) || is_all_that_can_be(&after) {
                 break;
             }
             if look % 4 == 1 {
                 // What was fetched is projected by this node, where one runs; or here and now.
-                self.mend_again(store_id, &after, &mut steps).await?;
+                is_busy = self.mend_again(store_id, &after, &mut steps).await?;
             }
             tokio::time::sleep(BETWEEN).await;
-            after = self.look(store_id).await?;
-            if after.verdict == Letter::D && !is_coming(&after) && look > 4 {
+            let last = std::mem::replace(&mut after, self.look(store_id).await?);
+            let is_moving = is_busy || is_coming(&after) || self.is_queued(&after);
+            let is_same = figures(&last) == figures(&after) && !is_moving;
+            if is_same || self.deps.clock.now() > deadline {
                 break;
             }
         }
         Ok(Fixed { after, steps })
+    }
+
+    /// Whether a running node sends something: to v1 peers nobody else does.
+    fn is_queued(&self, report: &Report) -> bool {
+        let is_v1 = |wire: &Wire| matches!(wire, Wire::V1(_)) && wire.peer().serves(report.store_id);
+        self.wires.iter().any(is_v1) && report.kinds.values().any(|kind| kind.missing_there > 0)
     }
 
     async fn look(&self, store_id: Uuid) -> Result<Report, Error> {
@@ -89,19 +101,26 @@ impl Fix<'_> {
         steps.push(step);
     }
 
-    async fn mend_here(&self, store_id: Uuid, before: &Report, steps: &mut Vec<String>) -> Result<(), Error> {
+    /// Whether somebody else is mending this node; so the others.
+    async fn mend_here(
+        &self,
+        store_id: Uuid,
+        before: &Report,
+        steps: &mut Vec<String>,
+    ) -> Result<bool, Error> {
         let ours = before.nodes.first().and_then(|node| node.facts.as_ref());
         if !ours.is_some_and(is_to_mend) {
-            return Ok(());
+            return Ok(false);
         }
         let mended = triage::mend(&self.deps.store, store_id, true, self.healing).await?;
         for step in told(HERE, &mended) {
             self.did(steps, step);
         }
-        Ok(())
+        Ok(mended.being_mended)
     }
 
-    async fn mend_peers(&self, store_id: Uuid, before: &Report, steps: &mut Vec<String>) {
+    async fn mend_peers(&self, store_id: Uuid, before: &Report, steps: &mut Vec<String>) -> bool {
+        let mut is_busy = false;
         for node in before.nodes.iter().skip(1).filter(|node| node.facts.as_ref().is_some_and(is_to_mend)) {
             let Some(Wire::Velox(client)) = self.wires.iter().find(|wire| wire.peer().name == node.name)
             else {
@@ -109,6 +128,7 @@ impl Fix<'_> {
             };
             match triage::heal(client, store_id).await {
                 Ok(mended) => {
+                    is_busy |= mended.being_mended;
                     for step in told(&node.name, &mended) {
                         self.did(steps, step);
                     }
@@ -116,6 +136,7 @@ impl Fix<'_> {
                 Err(failure) => self.did(steps, format!("At {}: nothing was mended: {failure}.", node.name)),
             }
         }
+        is_busy
     }
 
     /// Both sides get what they lack: by a reconciliation, and what the peer lacks at once by this hand, since a relay may
@@ -196,16 +217,22 @@ impl Fix<'_> {
         Err(reason)
     }
 
-    async fn mend_again(&self, store_id: Uuid, after: &Report, steps: &mut Vec<String>) -> Result<(), Error> {
+    async fn mend_again(
+        &self,
+        store_id: Uuid,
+        after: &Report,
+        steps: &mut Vec<String>,
+    ) -> Result<bool, Error> {
         let ours = after.nodes.first().and_then(|node| node.facts.as_ref());
+        let mut is_busy = false;
         if ours.is_some_and(|facts| is_to_mend(facts) || has_pending(facts)) {
             let mended = triage::mend(&self.deps.store, store_id, true, self.healing).await?;
+            is_busy = mended.being_mended;
             if mended.healed > 0 {
                 self.did(steps, format!("At {HERE}: {} more events were projected.", mended.healed));
             }
         }
-        self.mend_peers(store_id, after, steps).await;
-        Ok(())
+        Ok(self.mend_peers(store_id, after, steps).await || is_busy)
     }
 }
 
@@ -222,10 +249,31 @@ fn is_coming(report: &Report) -> bool {
     report.nodes.iter().filter_map(|node| node.facts.as_ref()).any(has_pending)
 }
 
+/// A peer is away, and nothing else is to be done.
+fn is_all_that_can_be(report: &Report) -> bool {
+    let known = || report.nodes.iter().filter_map(|node| node.facts.as_ref());
+    report.nodes.iter().any(|node| !node.reachable)
+        && !known().any(|facts| is_to_mend(facts) || has_pending(facts))
+        && !report.kinds.values().any(|kind| kind.missing_here + kind.missing_there > 0)
+}
+
+/// What two looks have in common where nothing gets better.
+fn figures(report: &Report) -> Vec<(&'static str, Letter, [u64; 4], Option<u64>)> {
+    let of = report.kinds.iter();
+    of.map(|(kind, of)| {
+        let counts = [of.count, of.missing_here, of.missing_there, of.failed];
+        (*kind, of.verdict, counts, of.missing_rows)
+    })
+    .collect()
+}
+
 /// What was mended, for people.
 fn told(node: &str, mended: &Mended) -> Vec<String> {
     let mut told: Vec<String> =
         mended.statements.iter().map(|statement| format!("At {node}: ran {statement}")).collect();
+    if mended.being_mended {
+        told.push(format!("At {node}: somebody else is mending it at this moment."));
+    }
     told.extend(mended.refused.iter().map(|refused| format!("At {node}: could not run {refused}")));
     if mended.rebuilt > 0 {
         told.push(format!(
@@ -250,4 +298,32 @@ fn told(node: &str, mended: &Mended) -> Vec<String> {
         told.push(format!("At {node}: so do {more} others."));
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use velox_protocol::triage::{KindFacts, Missing, PeerFacts};
+
+    fn report(stuck: u64, reachable: bool) -> Report {
+        let ours = KindFacts { stuck, ..KindFacts::default() };
+        let ours = Facts { kinds: [("sales".to_owned(), ours)].into(), ..Facts::default() };
+        let waiting = [("debts".to_owned(), Missing { count: 2, ..Missing::default() })].into();
+        let peer = PeerFacts { reachable, waiting, ..PeerFacts::default() };
+        Report::of(Uuid::from_u128(1), DateTime::UNIX_EPOCH, ours, vec![peer])
+    }
+
+    #[test]
+    fn a_peer_that_is_away_is_not_waited_for_once_this_side_is_well() {
+        assert!(is_all_that_can_be(&report(0, false)));
+        assert!(!is_all_that_can_be(&report(0, true)));
+        assert!(!is_all_that_can_be(&report(3, false)), "this side is to be mended");
+    }
+
+    #[test]
+    fn two_looks_are_the_same_where_nothing_got_better() {
+        assert_eq!(figures(&report(3, true)), figures(&report(3, true)));
+        assert_ne!(figures(&report(3, true)), figures(&report(2, true)));
+    }
 }

@@ -50,11 +50,15 @@ impl Shop {
 
     /// A command at node a.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with(arguments, &[]).await
+    }
+
+    async fn run_with(&self, arguments: &[&str], more: &[(&str, &str)]) -> Ran {
         let peers = peer("b", self.pair.b.node.address, KEY);
         let at = [("VELOX_DATABASE_URL", self.pair.a.database.url()), ("VELOX_PEERS", peers.as_str())];
         let store = self.till.store_id.to_string();
         self.home
-            .run(&[&["triage", "--store", &store], arguments].concat(), &[&at[..], &QUIET[..]].concat())
+            .run(&[&["triage", "--store", &store], arguments].concat(), &[&at[..], &QUIET[..], more].concat())
             .await
     }
 

@@ -214,6 +214,44 @@ fn times_are_told_as_on_a_clock_and_as_passed() {
 }
 
 #[test]
+fn what_was_not_tried_beside_what_fails_is_not_told_to_be_sound() {
+    let facts = KindFacts { would_work: 100, untried: 1_060, ..failing(40, 0, 1_200) };
+    let found = report(with(Kind::Debts, facts), vec![cloud(sound())]);
+    let of = &found.kinds["debts"];
+    assert_eq!((of.verdict, of.count), (Letter::D, 40));
+    assert!(of.cause.contains("1060 others could not be tried"), "{}", of.cause);
+    let none = KindFacts { would_work: 0, untried: 160, ..failing(40, 40, 200) };
+    let found = report(with(Kind::Debts, none), vec![cloud(sound())]);
+    assert!(found.cause.contains("160 others could not be tried"), "{}", found.cause);
+    assert!(!found.cause.contains("nothing is wrong"), "{}", found.cause);
+    let untried = KindFacts { untried: 4, ..stuck(4) };
+    let found = report(with(Kind::Debts, untried), vec![cloud(sound())]);
+    assert_eq!(found.kinds["debts"].verdict, Letter::B);
+    assert!(!found.cause.contains("nothing is wrong with them"), "{}", found.cause);
+}
+
+#[test]
+fn the_command_for_b_is_one_that_works() {
+    let command = |facts| report(with(Kind::Debts, facts), vec![cloud(sound())]).command.expect("a command");
+    assert!(command(stuck(2)).starts_with("velox heal"));
+    // A healer looks at some days, and for rows that are missing.
+    let old = KindFacts { since: Some(now() - TimeDelta::days(8)), ..stuck(2) };
+    assert!(command(old).ends_with("--fix"));
+    let shown = KindFacts { missing_rows: Some(1), ..stuck(2) };
+    assert!(command(shown).ends_with("--fix"));
+    assert!(command(stuck(51)).ends_with("--fix"));
+}
+
+#[test]
+fn what_a_peer_has_not_said_stands_beside_what_is_wrong() {
+    let late = Some("it has not said what is in its tables".to_owned());
+    let peer = PeerFacts { facts: None, error: late, ..lacking(Kind::Debts, 3) };
+    let found = report(sound(), vec![peer]);
+    assert_eq!(found.verdict, Letter::A);
+    assert!(found.cause.contains("3 debts") && found.cause.contains("has not said"), "{}", found.cause);
+}
+
+#[test]
 fn a_question_without_an_answer_is_no_good_news() {
     let mute = Facts { unanswered: vec!["question 3: a time-out".to_owned()], ..sound() };
     let found = report(mute, vec![cloud(sound())]);

@@ -4,7 +4,7 @@
 //! which may be lost as well.
 
 use super::{Compared, EXAMPLES, Facts, Kind, KindFacts, LastError, Missing, PeerFacts};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +15,7 @@ use uuid::Uuid;
 pub const HERE: &str = "this node";
 /// What `velox heal` looks at: older or more than this is for `velox triage --fix`.
 const HEALED_AT_ONCE: u64 = 50;
+const HEALED_FOR: TimeDelta = TimeDelta::days(7);
 
 /// What is wrong; the graver ones first, since the others may only follow from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
@@ -128,7 +129,7 @@ impl Report {
     /// The verdict on what this node and its peers have told.
     pub fn of(store_id: Uuid, now: DateTime<Utc>, ours: Facts, peers: Vec<PeerFacts>) -> Report {
         let kinds: BTreeMap<Kind, KindVerdict> =
-            Kind::ALL.into_iter().map(|kind| (kind, verdict(kind, store_id, &ours, &peers))).collect();
+            Kind::ALL.into_iter().map(|kind| (kind, verdict(kind, (store_id, now), &ours, &peers))).collect();
         let letter = kinds.values().map(|kind| kind.verdict).min().unwrap_or(Letter::Ok);
         let worst = || kinds.values().filter(|kind| kind.verdict == letter && letter != Letter::Ok);
         let commands: Vec<&String> = kinds.values().filter_map(|kind| kind.command.as_ref()).collect();
@@ -143,6 +144,9 @@ impl Report {
         if worst().count() > 3 {
             causes.push(&more);
         }
+        // Who cannot be reached at all is told with what waits for it.
+        let reached: Vec<PeerFacts> = peers.iter().filter(|peer| peer.reachable).cloned().collect();
+        let beside = unasked(&ours, &reached);
         let unasked = unasked(&ours, &peers);
         let cause = match (letter, unasked.is_empty()) {
             (Letter::Ok, true) if peers.is_empty() => {
@@ -152,7 +156,10 @@ impl Report {
                 "Nothing is wrong: all nodes have the same events, and rows for them.".to_owned()
             }
             (Letter::Ok, false) => format!("Nothing wrong is known. {}", unasked.join(" ")),
-            _ => causes.join(" "),
+            _ => {
+                let beside = beside.iter().map(String::as_str);
+                causes.iter().copied().chain(beside).collect::<Vec<_>>().join(" ")
+            }
         };
         let here = NodeReport { name: HERE.to_owned(), reachable: true, error: None, facts: Some(ours) };
         let there = peers.into_iter().map(|peer| NodeReport {
@@ -209,12 +216,17 @@ fn fix(store_id: Uuid) -> String {
 }
 
 /// The verdict on one kind.
-fn verdict(kind: Kind, store_id: Uuid, ours: &Facts, peers: &[PeerFacts]) -> KindVerdict {
-    let mut findings = at_node(kind, HERE, ours);
+fn verdict(
+    kind: Kind,
+    (store_id, now): (Uuid, DateTime<Utc>),
+    ours: &Facts,
+    peers: &[PeerFacts],
+) -> KindVerdict {
+    let mut findings = at_node(kind, HERE, ours, now);
     for peer in peers {
         if let Some(facts) = &peer.facts {
             findings.extend(
-                at_node(kind, &peer.name, facts)
+                at_node(kind, &peer.name, facts, now)
                     .into_iter()
                     .map(|found| Finding { is_for_fix: true, ..found }),
             );
@@ -276,12 +288,17 @@ fn command(store_id: Uuid, findings: &[Finding]) -> Option<String> {
 }
 
 /// What is wrong with a kind at one node, whatever the others have.
-fn at_node(kind: Kind, node: &str, facts: &Facts) -> Vec<Finding> {
+fn at_node(kind: Kind, node: &str, facts: &Facts, now: DateTime<Utc>) -> Vec<Finding> {
     let of_kind = facts.kinds.get(kind.name()).cloned().unwrap_or_default();
-    let KindFacts { stuck, since, would_fail, schema_faults, marks_lost, errors, .. } = of_kind;
+    let KindFacts {
+        stuck, since, would_fail, schema_faults, marks_lost, untried, missing_rows, errors, ..
+    } = of_kind;
+    // A healer looks for missing rows, of some days, and at some of them.
+    let is_old = since.is_some_and(|since| now - since > HEALED_FOR);
+    let are_gaps = missing_rows == Some(stuck.saturating_sub(marks_lost));
     let mut findings = Vec::new();
     let mut add = |letter, count, cause| {
-        let is_for_fix = count > HEALED_AT_ONCE || letter != Letter::B;
+        let is_for_fix = letter != Letter::B || count > HEALED_AT_ONCE || is_old || !are_gaps;
         findings.push(Finding { letter, node: node.to_owned(), count, since, cause, is_for_fix });
     };
     let broken: Vec<&str> = facts
@@ -290,6 +307,11 @@ fn at_node(kind: Kind, node: &str, facts: &Facts) -> Vec<Finding> {
         .filter(|difference| Kind::of_table(&difference.table).contains(&kind))
         .map(|difference| difference.what.as_str())
         .collect();
+    // Where some fail, nobody knows of those that were not tried that nothing is wrong with them.
+    let (unknown, others) = match (would_fail, untried) {
+        (0, _) | (_, 0) => (0, String::new()),
+        _ => (untried, format!(" {untried} others could not be tried.")),
+    };
     let first_error = || errors.first().map_or("", |failing| failing.error.as_str());
     if !broken.is_empty() || schema_faults > 0 {
         let what = if broken.is_empty() {
@@ -303,23 +325,27 @@ fn at_node(kind: Kind, node: &str, facts: &Facts) -> Vec<Finding> {
             0 => format!("{} may not be shown until that is mended.", capital(kind.plural())),
             some => format!("{} cannot be shown until that is mended.", kind.counted(some)),
         };
-        let cause = format!("At {node} the tables are not as the program needs them: {what}. {harm}");
+        let others = if schema_faults > 0 { others.as_str() } else { "" };
+        let cause = format!("At {node} the tables are not as the program needs them: {what}. {harm}{others}");
         add(Letter::C, if stuck > 0 { stuck } else { broken.len() as u64 }, cause);
     }
     let failing = would_fail.saturating_sub(schema_faults);
     if failing > 0 {
         let cause = format!(
-            "{} came to {node} and cannot be shown, because of what they say: {}.",
+            "{} came to {node} and cannot be shown, because of what they say: {}.{others}",
             kind.counted(failing),
             first_error().trim_end_matches('.')
         );
         add(Letter::D, failing, cause);
     }
-    let healthy = stuck.saturating_sub(would_fail).saturating_sub(marks_lost);
+    let healthy = stuck.saturating_sub(would_fail + marks_lost + unknown);
     if healthy > 0 {
+        let state = match untried - unknown {
+            0 => "The events are there and nothing is wrong with them".to_owned(),
+            untried => format!("The events are there, and {untried} of them could not be tried"),
+        };
         let cause = format!(
-            "{} came to {node} and are missing in its tables. The events are there and nothing is wrong with them: \
-             whoever should have shown them did not.",
+            "{} came to {node} and are missing in its tables. {state}: whoever should have shown them did not.",
             kind.counted(healthy)
         );
         add(Letter::B, healthy, cause);
@@ -440,6 +466,9 @@ fn of_node(kind: Kind, node: &str, facts: &Facts) -> Vec<String> {
             "{node}: tried now and undone, {} of them would be projected and {} would fail.",
             of.would_work, of.would_fail
         ));
+        if of.untried > 0 {
+            evidence.push(format!("{node}: {} of them could not be tried.", of.untried));
+        }
     }
     if of.marks_lost > 0 {
         evidence.push(format!(

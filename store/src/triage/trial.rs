@@ -46,9 +46,13 @@ impl Store {
             if batch.is_empty() {
                 continue;
             }
-            match (self.try_batch(store_id, base, batch).await, batch) {
+            let mut tried = self.try_batch(store_id, base, batch).await;
+            if matches!(tried, Err(Error::Conflict(_))) {
+                tried = self.try_batch(store_id, base, batch).await;
+            }
+            match (tried, batch) {
                 (Ok(tried), _) => outcomes.extend(tried),
-                // Somebody else is at them.
+                // Somebody else is at them, and stays there.
                 (Err(Error::Conflict(_)), _) => {}
                 (Err(error @ Error::Unavailable(_)), _) => return Err(error),
                 (Err(error), [one]) => {

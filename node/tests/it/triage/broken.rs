@@ -97,6 +97,48 @@ async fn a_migration_that_did_not_run_is_c_and_is_run() {
 }
 
 #[actix_web::test]
+async fn a_repair_that_was_cut_short_before_its_rebuild_is_c_and_is_gone_on_with() {
+    let shop = Shop::open().await;
+    execute(&shop.a, "ALTER TABLE debts DROP COLUMN notes, DROP COLUMN status CASCADE".to_owned()).await;
+    let store = &shop.pair.a.node.state.store;
+    store.repair_schema().await.expect("a repair");
+    assert_eq!(number(&shop.a, "SELECT count(*) FROM debts WHERE notes IS NULL").await, 2, "not yet");
+    let found = shop.triage().await;
+    assert_eq!((&found["verdict"], &found["kinds"]["debts"]["verdict"]), (&json!("C"), &json!("C")));
+    assert!(found["cause"].as_str().is_some_and(|cause| cause.contains("made anew")), "{found:#}");
+    shop.mend().await;
+    assert_eq!(number(&shop.a, "SELECT count(*) FROM debts WHERE notes = 'fiao'").await, 2);
+    // A column that an earlier program has left empty is filled before it may not be empty.
+    execute(
+        &shop.a,
+        "ALTER TABLE debts ALTER COLUMN status DROP NOT NULL; UPDATE debts SET status = NULL".to_owned(),
+    )
+    .await;
+    let mended = shop.mend().await;
+    assert!(!mended.out.contains("could not run"), "{}", mended.out);
+    assert_eq!(number(&shop.a, "SELECT count(*) FROM debts WHERE status = 'partial'").await, 2);
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn what_triage_needs_itself_is_c_where_its_migration_did_not_run_or_it_is_gone() {
+    let shop = Shop::open().await;
+    let gone = "ALTER TABLE node_identity DROP COLUMN database_id, DROP COLUMN restored_at;
+                ALTER TABLE stores DROP COLUMN home_node; ALTER TABLE peers_seen DROP COLUMN last_success_at CASCADE";
+    execute(&shop.a, format!("{gone}; DELETE FROM _sqlx_migrations WHERE version = 11")).await;
+    let found = shop.triage().await;
+    assert_eq!(found["verdict"], "C", "{found:#}");
+    assert!(found["cause"].as_str().is_some_and(|cause| cause.contains("migration 11")), "{found:#}");
+    let told = shop.run(&[]).await;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.out.contains("WRONG (C)") && told.out.contains("Bodega"), "{}", told.out);
+    let mended = shop.run(&["--fix"]).await;
+    assert_eq!(mended.code, Some(0), "{}\n{}", mended.out, mended.err);
+    shop.is_well().await;
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn a_payload_that_a_rule_of_the_database_refuses_is_d_and_is_replayed_once_the_rule_is_gone() {
     let shop = Shop::open().await;
     execute(

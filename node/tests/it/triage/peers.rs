@@ -4,6 +4,42 @@ use super::{Shop, dead, debts, is_named};
 use crate::database::{execute, number};
 use crate::support::{event, id};
 use serde_json::json;
+use velox_actors::triage::mend;
+
+#[actix_web::test]
+async fn a_node_is_mended_by_one_at_a_time() {
+    let shop = Shop::open().await;
+    execute(&shop.b, "DELETE FROM debt_payments".to_owned()).await;
+    let state = &shop.pair.b.node.state;
+    let other = state.store.begin_mending().await.expect("a database").expect("nobody mends");
+    let mended = mend(&state.store, shop.till.store_id, true, state.healing).await.expect("a database");
+    assert!(mended.being_mended && mended.healed == 0, "{mended:?}");
+    other.end().await;
+    let mended = mend(&state.store, shop.till.store_id, true, state.healing).await.expect("a database");
+    assert!(!mended.being_mended && mended.healed == 2, "{mended:?}");
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn a_peer_that_has_no_time_to_look_is_compared_all_the_same_and_that_is_said() {
+    let shop = Shop::open().await;
+    shop.pair.a.client.fault(json!({ "actor": "relay.b", "fault": "error" })).await;
+    shop.pair.a.client.push(&shop.till, &debts(1)).await;
+    shop.pair.a.client.projected().await;
+    let examinations = shop.pair.b.node.state.federation.examinations.clone();
+    let taken = examinations.try_acquire_many_owned(2).expect("two at once");
+    let found = shop.triage().await;
+    is_named(&found, "A", "debts", 1);
+    assert_eq!(found["nodes"][1]["reachable"], true);
+    assert!(
+        found["cause"].as_str().is_some_and(|cause| cause.contains("the peer answered 503")),
+        "{found:#}"
+    );
+    drop(taken);
+    let found = shop.triage().await;
+    assert!(found["nodes"][1]["kinds"].is_object(), "{found:#}");
+    shop.close().await;
+}
 
 #[actix_web::test]
 async fn what_a_peer_does_not_show_is_b_at_the_peer_and_is_mended_from_here() {

@@ -4,6 +4,7 @@ use super::{Shop, dead, debts};
 use crate::database::execute;
 use crate::support::{ADMIN, TestNode, sale};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
 use uuid::Uuid;
 use velox_store::QUESTIONS;
 
@@ -55,6 +56,36 @@ async fn somebody_who_is_woken_reads_what_since_when_how_many_and_what_to_do() {
 }
 
 #[actix_web::test]
+async fn what_was_done_is_written_down_also_where_no_second_backup_can_be_made() {
+    let shop = Shop::open().await;
+    execute(&shop.a, "DELETE FROM debt_payments".to_owned()).await;
+    let (bin, made) = (shop.home.path("bin"), shop.home.path("made"));
+    std::fs::create_dir(&bin).expect("a directory");
+    for (program, before) in [
+        ("pg_restore", String::new()),
+        ("pg_dump", {
+            let made = made.display();
+            format!("case \"$*\" in *--format=custom*) test -e {made} && exit 1; : > {made};; esac\n")
+        }),
+    ] {
+        let real = format!("for dir in /usr/lib/postgresql/*/bin; do real=$dir/{program}; done");
+        let path = bin.join(program);
+        std::fs::write(&path, format!("#!/bin/sh\n{before}{real}\nexec $real \"$@\"\n")).expect("a program");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+    let path = shop.home.path("findings.md");
+    let report = path.to_str().expect("a path").to_owned();
+    let bin = [("VELOX_PG_BIN", bin.to_str().expect("a path"))];
+    let mended = shop.run_with(&["--fix", "--json", "--report", &report], &bin).await;
+    assert_ne!(mended.code, Some(0), "{mended:?}");
+    assert!(mended.err.contains("the repair is done"), "{}", mended.err);
+    assert_eq!(mended.json()["before"]["verdict"], "B", "{}", mended.out);
+    let written = std::fs::read_to_string(&path).expect("the findings");
+    assert!(written.contains("## After the repair: OK"), "{written}");
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn a_node_without_peers_is_looked_at_alone_and_unknown_stores_are_404() {
     let node = TestNode::start().await;
     let till = node.client.till().await;
@@ -72,6 +103,11 @@ async fn a_node_without_peers_is_looked_at_alone_and_unknown_stores_are_404() {
     assert_eq!((&sales[0]["events"], &sales[0]["entities"]), (&json!(1), &json!(1)));
     assert_eq!(found["nodes"][0]["events_by_device_and_type"][0]["device_id"], till.device_id);
     assert_eq!(found["nodes"][0]["rows"]["sales"], 1);
+    // What this node says of itself stands on top, too.
+    assert_eq!(found["counts"]["sales"], json!({ "events": 1, "rows": 1 }));
+    for told in ["unprojected", "events_by_device_and_type", "schema_differences", "last_errors"] {
+        assert!(found[told].is_array() && found[told] == found["nodes"][0][told], "{told}: {found:#}");
+    }
     let unknown = format!("/sync/triage?store_id={}", Uuid::from_u128(7));
     assert_eq!(node.client.call("GET", &unknown, ADMIN, None).await.status, 404);
     let none = node.client.call("GET", "/sync/triage?store_id=x", ADMIN, None).await;
