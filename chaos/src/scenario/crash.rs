@@ -114,8 +114,10 @@ pub(super) async fn attack(
     attack.strike(&mut stage.cluster, redis).await.with_context(|| attack.to_string())?;
     sleep(Duration::from_millis(stage.rng.random_range(0..LONGEST_PAUSE_MS))).await;
     if stage.rng.random_ratio(1, 3) {
-        // One that fails has an effect no more than any other call.
-        let _ = stage.reconcile(CLOUD, stage.cluster.pods(CLOUD).len() - 1).await;
+        // The pod may be dead or cut off: that is what is played here, and the reader of the run is to see it.
+        if let Err(error) = stage.reconcile(CLOUD, stage.cluster.pods(CLOUD).len() - 1).await {
+            script.step(format!("a comparison of the logs was not answered: {error:#}"));
+        }
     }
     Ok(())
 }
